@@ -1,0 +1,29 @@
+"""Why a decision was not taken, for every surface."""
+
+from __future__ import annotations
+
+from sessions_app.exceptions import Conflict, Forbidden, Invalid
+
+
+class GateDecided(Conflict):
+    """This gate was decided already."""
+
+
+class GateExpired(Conflict):
+    """Nobody decided in time: this gate has expired, and the call was not run."""
+
+
+class GateCancelled(Conflict):
+    """This gate went with its session, which has ended; nothing was run."""
+
+
+class ShownOutdated(Conflict):
+    """What you were shown is not what would run now: look again, then decide."""
+
+
+class NotYours(Forbidden):
+    """You may not decide this gate."""
+
+
+class AnswerUnfit(Invalid):
+    """The agent cannot take this answer."""

@@ -1,0 +1,362 @@
+"""The gate, the audit row of one interrupt, and the decisions on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.db.models import Q
+from django.urls import reverse
+from django.utils import timezone
+
+from approvals_app import requests, rules
+from approvals_app.exceptions import (
+    AnswerUnfit,
+    GateCancelled,
+    GateDecided,
+    GateExpired,
+    NotYours,
+    ShownOutdated,
+)
+from approvals_app.querysets import GateQuerySet
+from approvals_app.states import STATUS_AFTER, Channel, DecisionType, GateKind, GateStatus
+from sessions_app.agents import config
+from sessions_app.append_only import AppendOnlyModel
+from sessions_app.exceptions import LogIsAppendOnly
+from sessions_app.models import Run, Session, SessionEvent, ToolCall, log_transaction
+from sessions_app.models.ledger import call_digest
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+
+#: What of a gate is in its digest: everything that the approver is shown and that must not change under them.
+DIGESTED = (
+    "session_id interrupt_id kind agent tool calls headline question reasoning reason risk rule rule_version "
+    "consequence evidence allowed response_schema"
+).split()
+
+
+class Gate(models.Model):
+    """The audit row of one interrupt: what the agent wants, why it was asked, and what became of it.
+
+    Saving a new one moves its session to `awaiting_input` in the same transaction (receivers.py).
+    """
+
+    session = models.ForeignKey(Session, on_delete=models.PROTECT, related_name="gates")
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="gates", help_text="The run that paused.")
+    interrupt_id = models.CharField(max_length=64)
+    checkpoint_id = models.CharField(max_length=64, blank=True)
+    kind = models.CharField(max_length=20, choices=GateKind.choices)
+    status = models.CharField(max_length=10, choices=GateStatus.choices, default=GateStatus.PENDING)
+    agent = models.CharField(max_length=60, blank=True)
+    tool = models.CharField(max_length=120, blank=True)
+    tool_call_id = models.CharField(max_length=120, blank=True)
+    calls = models.JSONField(default=list, encoder=DjangoJSONEncoder, help_text="[{tool_call_id, tool, args}]")
+    headline = models.CharField(max_length=300, help_text="What it wants, in a few words.")
+    question = models.TextField(blank=True)
+    reasoning = models.TextField(blank=True, help_text="What the agent said when it asked.")
+    reason = models.CharField(max_length=40, help_text="Why it was asked.")
+    risk = models.CharField(max_length=10, blank=True)
+    rule = models.CharField(max_length=120, blank=True)
+    rule_version = models.CharField(max_length=16, blank=True)
+    consequence = models.JSONField(default=dict, encoder=DjangoJSONEncoder)
+    evidence = models.JSONField(default=dict, encoder=DjangoJSONEncoder)
+    allowed = models.JSONField(default=list, help_text="The decision types that the graph takes.")
+    response_schema = models.JSONField(null=True, blank=True)
+    request = models.JSONField(null=True, encoder=DjangoJSONEncoder, help_text="The interrupt's value, as it came.")
+    digest = models.CharField(max_length=64, help_text="SHA-256 of what the approver is shown.")
+    answer = models.JSONField(null=True, blank=True, encoder=DjangoJSONEncoder)
+    expires_at = models.DateTimeField()
+    created_at = models.DateTimeField(default=timezone.now)
+    decided_at = models.DateTimeField(null=True, blank=True)
+
+    objects = GateQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["created_at", "pk"]
+        permissions = [("decide_gate", "Can decide gates")]
+        constraints = [
+            models.UniqueConstraint(fields=["session", "interrupt_id"], name="one_gate_per_interrupt"),
+            models.CheckConstraint(
+                condition=Q(status="pending", decided_at__isnull=True)
+                | (~Q(status="pending") & Q(decided_at__isnull=False)),
+                name="gate_pending_iff_undecided",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=[str(status) for status in GateStatus]), name="gate_status_known"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["status", "created_at", "id"], name="gate_queue"),
+            models.Index(fields=["status", "expires_at"], name="gate_expiry"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.headline} ({self.session_id})"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Insert the gate with its digest; the transaction is the one in which the receiver moves the session.
+
+        A bare insert in autocommit would stay when the receiver raises. Later changes go through the verbs.
+        """
+        if not self._state.adding:
+            raise LogIsAppendOnly("A gate is changed by its verbs, not by save().")
+        self.digest = self.digest_of_shown()
+        with log_transaction():
+            super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse: an audit row is not deleted."""
+        raise LogIsAppendOnly
+
+    def get_absolute_url(self) -> str:
+        return reverse("gate", args=[self.pk])
+
+    # What it is -------------------------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> bool:
+        """Whether nobody has decided it."""
+        return self.status == GateStatus.PENDING
+
+    @property
+    def expired(self) -> bool:
+        """Whether its time is over, whether or not the sweep has written that down."""
+        return self.status == GateStatus.EXPIRED or (self.pending and self.expires_at <= timezone.now())
+
+    @property
+    def args(self) -> dict[str, Any]:
+        """The arguments of its first call."""
+        return self.calls[0]["args"] if self.calls else {}
+
+    @property
+    def decision(self) -> Decision | None:
+        """The decision that ended it, if one did."""
+        return self.decisions.select_related("actor").last()
+
+    def digest_of_shown(self) -> str:
+        """Return the SHA-256 of what an approver is shown, which a decision must name."""
+        shown = {name: getattr(self, name) for name in DIGESTED}
+        text = json.dumps(shown, sort_keys=True, separators=(",", ":"), cls=DjangoJSONEncoder)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def refusal_for(self, user: AbstractBaseUser | AnonymousUser) -> str:
+        """Return why this person may not decide it, or nothing where they may."""
+        return rules.refusal(
+            is_approver=user.has_perm("approvals_app.decide_gate"),  # type: ignore[union-attr]
+            actor_id=user.pk,
+            actor_name=user.get_username(),
+            requester_id=self.session.requester_id,
+            submitter_id=self.session.submitter_id,
+            four_eyes=config.current().approvals.four_eyes,
+        )
+
+    # Verbs ------------------------------------------------------------------------------------------------------
+
+    def decide(
+        self,
+        decision: str,
+        *,
+        actor: AbstractBaseUser,
+        channel: Channel,
+        digest: str | None,
+        message: str = "",
+        edited_args: dict[str, Any] | None = None,
+        approver_note: str = "",
+        extra: dict[str, Any] | None = None,
+    ) -> Decision:
+        """Take one person's decision, once; the last open gate of a session also sends its graph on.
+
+        `digest` names what the person was shown; None only on the REST contract's older path. Raises NotYours,
+        AnswerUnfit, ShownOutdated, GateDecided (its details name the winner), GateExpired or GateCancelled, and
+        then nothing is written.
+        """
+        self.refresh_from_db()
+        if refusal := self.refusal_for(actor):
+            raise NotYours(refusal)
+        if self.pending and self.expires_at <= timezone.now():
+            self.expire()
+        if not self.pending:
+            raise self.late()
+        if digest is not None and digest != self.digest:
+            raise ShownOutdated(digest=self.digest)
+        if decision not in self.allowed:
+            raise AnswerUnfit(
+                f"This gate takes {', '.join(self.allowed)}, not {decision!r}.", allowed=self.allowed
+            )
+        kind = DecisionType(decision)
+        if kind == DecisionType.RESPOND and not message.strip():
+            raise AnswerUnfit("Write the answer that the agent should get.", path="message")
+        answer = requests.answer(
+            GateKind(self.kind),
+            kind,
+            calls=self.calls,
+            message=message,
+            edited_args=edited_args,
+            request=self.request,
+            schema=self.response_schema,
+            extra=extra,
+        )
+        with log_transaction():
+            self._end(STATUS_AFTER[kind], answer)
+            taken = Decision.objects.create(
+                gate=self,
+                type=kind,
+                actor=actor,
+                channel=channel,
+                digest=self.digest,
+                message=message,
+                edited_args=edited_args,
+                approver_note=approver_note,
+            )
+            self._tell_ledger(taken)
+            SessionEvent.append(
+                self.session_id,
+                "gate_decided",
+                {
+                    "gate_id": self.pk,
+                    "decision": str(kind),
+                    "actor": actor.get_username(),
+                    "channel": str(channel),
+                    "tool": self.tool,
+                    "rationale": message,
+                    "digest": self.digest,
+                },
+                actor=actor,
+            )
+            self._go_on(cause=f"gate {self.get_status_display()}", actor=actor)
+        return taken
+
+    def expire(self) -> bool:
+        """End a gate that nobody decided in time: nothing runs, and the agent is told. False when it is decided."""
+        why = f"Nobody decided by {self.expires_at:%Y-%m-%d %H:%M} UTC, so the call was not run."
+        answer = requests.refused(GateKind(self.kind), calls=self.calls, request=self.request, why=why)
+        with log_transaction():
+            try:
+                self._end(GateStatus.EXPIRED, answer)
+            except GateDecided:
+                return False
+            self._close_calls(why, expired=True)
+            SessionEvent.append(
+                self.session_id,
+                "gate_expired",
+                {"gate_id": self.pk, "tool": self.tool, "expires_at": self.expires_at.isoformat()},
+            )
+            self._go_on(cause="gate expired")
+        return True
+
+    def cancel(self, *, cause: str) -> bool:
+        """End a gate whose session ended; nothing runs and nothing goes on."""
+        with log_transaction():
+            try:
+                self._end(GateStatus.CANCELLED, None)
+            except GateDecided:
+                return False
+            self._close_calls(f"The session ended: {cause}.", expired=False)
+            SessionEvent.append(
+                self.session_id, "gate_cancelled", {"gate_id": self.pk, "tool": self.tool, "cause": cause}
+            )
+        return True
+
+    def late(self) -> GateDecided | GateExpired | GateCancelled:
+        """Return what to tell somebody who comes too late: who decided what, or why nobody can any more."""
+        if self.status == GateStatus.EXPIRED:
+            return GateExpired(gate_id=self.pk, status=self.status)
+        if self.status == GateStatus.CANCELLED:
+            return GateCancelled(
+                f"{self.session_id} is {self.session.get_status_display()}, so this gate was cancelled; "
+                "nothing was run.",
+                gate_id=self.pk,
+                status=self.status,
+            )
+        by = self.decision
+        who = by.actor.get_username() if by and by.actor else "CLM"
+        return GateDecided(
+            f"{who} {self.get_status_display()} this at {self.decided_at:%H:%M:%S} UTC.",
+            gate_id=self.pk,
+            status=self.status,
+            decided_by=who,
+            decided_at=self.decided_at.isoformat() if self.decided_at else None,
+            rationale=by.message if by else "",
+        )
+
+    def _end(self, status: GateStatus, answer: Any) -> None:
+        """Compare-and-swap from `pending`, or raise what the winner left."""
+        won = Gate.objects.swap(
+            self.pk, GateStatus.PENDING, status=status, answer=answer, decided_at=timezone.now()
+        )
+        self.refresh_from_db()
+        if not won:
+            late = self.late()
+            raise late if isinstance(late, GateDecided) else GateDecided(late.text, **late.details)
+
+    def _go_on(self, *, cause: str, actor: AbstractBaseUser | None = None) -> None:
+        """Send the graph on with every answer, when no gate of the session is left undecided."""
+        siblings = list(Gate.objects.filter(session_id=self.session_id, run_id=self.run_id))
+        if any(gate.pending for gate in siblings):
+            return
+        self.session.refresh_from_db()
+        self.session.resume(
+            {gate.interrupt_id: gate.answer for gate in siblings},
+            thread_id=self.run.thread_id,
+            cause=cause,
+            actor=actor,
+        )
+
+    def _tell_ledger(self, decision: Decision) -> None:
+        """Write what the decision means for each call: a grant, a refusal, or a result found by a person."""
+        for row in self._ledger_rows():
+            row.decided(
+                approver=decision.actor.get_username() if decision.actor else "",
+                rationale=decision.message,
+                grant=self._grant(row, decision),
+                result=decision.message if decision.type == DecisionType.RESPOND else None,
+            )
+
+    def _grant(self, row: ToolCall, decision: Decision) -> dict[str, Any] | None:
+        if decision.type not in {DecisionType.APPROVE, DecisionType.EDIT}:
+            return None
+        args = decision.edited_args if decision.type == DecisionType.EDIT else row.args
+        until = rules.execution_expiry(timezone.now(), config.current().approvals.execution_expires_after)
+        return {
+            "decision": decision.pk,
+            "digest": call_digest(row.tool, args or {}),
+            "rule_version": self.rule_version,
+            "expires_at": until.isoformat(),
+        }
+
+    def _close_calls(self, why: str, *, expired: bool) -> None:
+        for row in self._ledger_rows():
+            row.close(why, expired=expired)
+
+    def _ledger_rows(self) -> list[ToolCall]:
+        ids = [call["tool_call_id"] for call in self.calls]
+        return list(ToolCall.objects.filter(session_id=self.session_id, tool_call_id__in=ids))
+
+
+class Decision(AppendOnlyModel):
+    """One decision on one gate, written once: who, what, why, through which surface, and of what they saw."""
+
+    gate = models.ForeignKey(Gate, on_delete=models.PROTECT, related_name="decisions")
+    type = models.CharField(max_length=10, choices=DecisionType.choices)
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="gate_decisions"
+    )
+    channel = models.CharField(max_length=10, choices=Channel.choices)
+    digest = models.CharField(max_length=64, help_text="Of what was shown.")
+    message = models.TextField(blank=True, help_text="The reason or the answer.")
+    edited_args = models.JSONField(null=True, blank=True, encoder=DjangoJSONEncoder)
+    approver_note = models.CharField(
+        max_length=200, blank=True, help_text="Whom an API client names; the actor is the token's person."
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return f"{self.type} by {self.actor}"

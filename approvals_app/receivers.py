@@ -1,0 +1,106 @@
+"""Where approvals hear of sessions: an interrupt opens gates, a gate moves its session, an end closes gates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models.signals import post_save
+from django.utils import timezone
+
+from approvals_app import requests, rules
+from approvals_app.models import Gate
+from approvals_app.snapshot import evidence_of, headline_of, words_of
+from approvals_app.states import GateKind
+from sessions_app import signals
+from sessions_app.agents import config, consequence
+from sessions_app.models import Run, Session, SessionEvent, ToolCall
+from sessions_app.recovery import Repair
+from sessions_app.states import SessionStatus
+
+
+def connect() -> None:
+    """Wire the receivers; called once, when the app is ready."""
+    signals.run_interrupted.connect(open_gates, dispatch_uid="open_gates")
+    signals.session_ended.connect(cancel_gates, dispatch_uid="cancel_gates")
+    signals.sweeping.connect(expire_gates, dispatch_uid="expire_gates")
+    post_save.connect(session_awaits_input, sender=Gate, dispatch_uid="session_awaits_input")
+
+
+def open_gates(run: Run, interrupts: list[dict[str, Any]], checkpoint_id: str, **kwargs: Any) -> None:
+    """Open one gate per interrupt; an interrupt that has its gate already opens none."""
+    for found in interrupts:
+        known = Gate.objects.filter(session_id=run.session_id, interrupt_id=found["id"])
+        if not known.exists():
+            _gate_of(run, found, checkpoint_id).save()
+
+
+def session_awaits_input(instance: Gate, created: bool, raw: bool = False, **kwargs: Any) -> None:
+    """Move the session of a new pending gate to `awaiting_input`, in the gate's own transaction."""
+    if raw or not created or not instance.pending:
+        return
+    SessionEvent.append(
+        instance.session_id,
+        "gate_fired",
+        {
+            "gate_id": instance.pk,
+            "tool": instance.tool,
+            "agent": instance.agent,
+            "reason": instance.reason,
+            "risk": instance.risk,
+            "kind": instance.kind,
+            "expires_at": instance.expires_at.isoformat(),
+            "digest": instance.digest,
+        },
+    )
+    session = Session.objects.get(pk=instance.session_id)
+    session.move(SessionStatus.AWAITING_INPUT, cause=f"gate {instance.pk} fired")
+
+
+def cancel_gates(session: Session, cause: str, **kwargs: Any) -> None:
+    """Cancel what is still open when its session ends, so no gate outlives it (law L3)."""
+    for gate in Gate.objects.filter(session=session).pending():
+        gate.cancel(cause=cause)
+
+
+def expire_gates(dry_run: bool = False, **kwargs: Any) -> list[Repair]:
+    """Write down the gates whose time is over; deciding them was refused from that instant on."""
+    repairs = []
+    for gate in Gate.objects.overdue().select_related("session", "run"):
+        if dry_run or gate.expire():
+            repairs.append(Repair(gate.session_id, f"gate {gate.pk} ({gate.headline}) expired"))
+    return repairs
+
+
+def _gate_of(run: Run, found: dict[str, Any], checkpoint_id: str) -> Gate:
+    """Return the unsaved gate of one interrupt, with the snapshot that the approver will be shown."""
+    asked = requests.read(found["value"], found["response_schema"])
+    call = asked.calls[0] if asked.calls else {"tool_call_id": "", "tool": "", "args": {}}
+    ledger = ToolCall.objects.filter(
+        session_id=run.session_id, tool_call_id=call["tool_call_id"]
+    ).first()
+    environment = run.session.environment
+    means = consequence.consequence(call["tool"], call["args"], environment=environment) if call["tool"] else None
+    return Gate(
+        session=run.session,
+        run=run,
+        interrupt_id=found["id"],
+        checkpoint_id=checkpoint_id,
+        kind=asked.kind,
+        agent=asked.agent or (ledger.agent if ledger else ""),
+        tool=call["tool"],
+        tool_call_id=call["tool_call_id"],
+        calls=list(asked.calls),
+        headline=headline_of(asked, means),
+        question=asked.question,
+        reasoning=(ledger.reasoning if ledger else "") or asked.reasoning,
+        reason=asked.reason or (ledger.reason if ledger else "asked_by_agent"),
+        risk=ledger.risk if ledger else ("" if asked.kind == GateKind.QUESTION else "high"),
+        rule=ledger.rule if ledger else "",
+        rule_version=ledger.rule_version if ledger else "",
+        consequence=words_of(means),
+        evidence=evidence_of(run.session, asked),
+        allowed=list(asked.allowed),
+        response_schema=found["response_schema"],
+        request=found["value"],
+        expires_at=rules.expiry(timezone.now(), config.current().approvals.expires_after),
+    )

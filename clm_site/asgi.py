@@ -1,0 +1,76 @@
+"""The ASGI application: pages and API over Django, sockets over Channels, and the engine's life."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clm_site.settings")
+
+from channels.auth import AuthMiddlewareStack
+from channels.routing import ProtocolTypeRouter, URLRouter
+from channels.security.websocket import AllowedHostsOriginValidator
+from django.core.asgi import get_asgi_application
+
+django_application = get_asgi_application()
+
+from clm_site.routing import websocket_urlpatterns
+from sessions_app.engine import Engine
+
+
+class WithEngine:
+    """Run the background engine beside the application, in whichever server it stands.
+
+    `serve` starts it when Daphne is ready and servers with a lifespan start it there; where neither happens
+    (`runserver`) the first request does.
+    """
+
+    def __init__(self, application: Any) -> None:
+        self._application = application
+        self._engine: Engine | None = None
+        self._starting: asyncio.Lock | None = None
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        if self._engine is None:
+            await self.start()
+        await self._application(scope, receive, send)
+
+    async def start(self) -> None:
+        """Start the engine on the running loop, once."""
+        self._starting = self._starting or asyncio.Lock()
+        async with self._starting:
+            if self._engine is None:
+                engine = Engine()
+                await engine.start()
+                self._engine = engine
+
+    async def stop(self) -> None:
+        """Stop the engine and give its runs back."""
+        if self._engine is not None:
+            await self._engine.stop()
+            self._engine = None
+
+    async def _lifespan(self, receive: Any, send: Any) -> None:
+        while True:
+            event = await receive()
+            if event["type"] == "lifespan.startup":
+                await self.start()
+                await send({"type": "lifespan.startup.complete"})
+            elif event["type"] == "lifespan.shutdown":
+                await self.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+application = WithEngine(
+    ProtocolTypeRouter(
+        {
+            "http": django_application,
+            "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+        }
+    )
+)

@@ -1,0 +1,19 @@
+#!/usr/bin/env python
+"""Run CLM's commands: `python manage.py serve`, `… migrate`, `… rerun`, `… issue_token`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Hand the command line to Django."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clm_site.settings")
+    from django.core.management import execute_from_command_line
+
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()

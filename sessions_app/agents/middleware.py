@@ -1,0 +1,233 @@
+"""What stands around every tool call: judge it once, ask where it must be asked, write it in the ledger.
+
+Order matters. `Judge` is outermost and has no effect before its handler; LangChain's own
+`HumanInTheLoopMiddleware` pauses in the middle; `Ledger` is innermost, so no edit, retry or other middleware
+reaches a tool without passing it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+from channels.db import database_sync_to_async
+from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware
+from langchain.agents.middleware.types import ToolCallRequest
+from langchain_core.messages import AIMessage, ToolMessage
+from langgraph.errors import GraphBubbleUp
+from langgraph.types import Command, interrupt
+
+from sessions_app.agents import config, risk
+from sessions_app.agents.context import Judgement, RunContext
+from sessions_app.agents.tools import ToolSpec, public_name
+from sessions_app.exceptions import ToolRefused
+from sessions_app.models import ToolCall
+from sessions_app.states import CallStatus
+
+Answer = ToolMessage | Command[Any]
+Handler = Callable[[ToolCallRequest], Awaitable[Answer]]
+
+#: How a question about an unknown outcome may be answered (issue "nothing runs twice").
+UNKNOWN_OUTCOME_SCHEMA = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {
+        "type": {"enum": ["approve", "respond", "reject"]},
+        "message": {"type": "string"},
+    },
+}
+
+
+def gate_middleware(agent: str, tools: Sequence[ToolSpec]) -> list[AgentMiddleware[Any, Any]]:
+    """Return the middleware of one agent, in its order."""
+    return [
+        Judge(agent, tools),
+        HumanInTheLoopMiddleware(
+            interrupt_on={
+                tool.wire_name: {
+                    "allowed_decisions": ["approve", "edit", "reject"],
+                    "description": _reasoning_of_request,
+                    "when": _must_ask,
+                }
+                for tool in tools
+            },
+            interrupt_mode="per_call",
+        ),
+        Ledger(),
+    ]
+
+
+def _must_ask(request: ToolCallRequest) -> bool:
+    """Say what the stored judgement says, so that the answer is the same on every replay."""
+    context = _context(request)
+    judgement = context.judgements.get(str(request.tool_call["id"]))
+    return judgement is None or judgement.gated
+
+
+def _reasoning_of_request(tool_call: Any, state: Any, runtime: Any) -> str:
+    return reasoning(state)
+
+
+def reasoning(state: Any) -> str:
+    """Return what the agent said beside its latest tool calls."""
+    messages = state["messages"] if isinstance(state, dict) else getattr(state, "messages", [])
+    for found in reversed(messages):
+        if isinstance(found, AIMessage):
+            return found.text
+    return ""
+
+
+def _context(request: ToolCallRequest) -> RunContext:
+    return cast(RunContext, request.runtime.context)
+
+
+class Judge(AgentMiddleware[Any, Any]):
+    """Judges each tool call when it is first seen and stores that; a forbidden call ends here."""
+
+    def __init__(self, agent: str, tools: Sequence[ToolSpec]) -> None:
+        super().__init__()
+        self._agent = agent
+        self._idempotent = {tool.name: tool.idempotent for tool in tools}
+
+    async def awrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> Answer:
+        """Store the judgement before anything can pause or run."""
+        context = _context(request)
+        call_id = str(request.tool_call["id"])
+        row, judgement = await database_sync_to_async(self._enter)(
+            context, call_id, request.tool_call["name"], request.tool_call["args"], reasoning(request.state)
+        )
+        context.judgements[call_id] = judgement
+        if judgement.forbidden:
+            return _refusal(request, f"{row.tool} is forbidden by rule {row.rule}.")
+        return await handler(request)
+
+    def _enter(
+        self, context: RunContext, call_id: str, wire: str, args: dict[str, Any], said: str
+    ) -> tuple[ToolCall, Judgement]:
+        tool = public_name(wire)
+        row, new = ToolCall.enter(
+            session_id=context.session_id,
+            run_id=context.run_id,
+            agent=self._agent,
+            tool_call_id=call_id,
+            tool=tool,
+            args=args,
+            reasoning=said,
+            idempotent=self._idempotent.get(tool, False),
+            judge=lambda: risk.judge(tool, args, context.environment, config.current().risk.rules),
+        )
+        if new and row.status == CallStatus.EXECUTING:
+            context.claimed.add(call_id)
+        if new and row.judgement.forbidden:
+            row.refuse(f"forbidden by rule {row.rule}")
+        return row, row.judgement
+
+
+class Ledger(AgentMiddleware[Any, Any]):
+    """Runs a tool at most once: claims the call, runs it, settles it; a settled call answers from its row."""
+
+    async def awrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> Answer:
+        """Claim, run, settle; or return what is already there; or ask where nobody knows."""
+        context = _context(request)
+        call_id = str(request.tool_call["id"])
+        tool, args = public_name(request.tool_call["name"]), request.tool_call["args"]
+        try:
+            row = await database_sync_to_async(_ready)(context, call_id, tool, args)
+        except ToolRefused as refused:
+            return _refusal(request, refused.text)
+        if row.status == CallStatus.UNKNOWN:
+            # Answered through the ledger's own row, in the decision's transaction: on resume it is read above.
+            interrupt(_unknown_outcome(row), response_schema=UNKNOWN_OUTCOME_SCHEMA)
+            return _refusal(request, f"{tool}: nobody knows whether it ran, and no decision says what to do.")
+        if row.status != CallStatus.EXECUTING:
+            return _from_ledger(request, row)
+        return await self._run(request, handler, row)
+
+    async def _run(self, request: ToolCallRequest, handler: Handler, row: ToolCall) -> Answer:
+        began = time.perf_counter()
+        try:
+            answer = await handler(request)
+        except GraphBubbleUp:
+            await database_sync_to_async(row.give_back)()
+            raise
+        except asyncio.CancelledError:
+            cut_off = row.give_back if row.idempotent else row.settle_unknown
+            await database_sync_to_async(cut_off)()
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a tool raises is the tool's answer, and is written down
+            answer = _refusal(request, f"{type(error).__name__}: {error}")
+        text, failed = _text_of(answer)
+        await database_sync_to_async(row.settle)(
+            result="" if failed else text,
+            error=text if failed else "",
+            result_kind="error" if failed else _kind_of(text),
+            latency_ms=round((time.perf_counter() - began) * 1000),
+        )
+        return answer
+
+
+def _ready(context: RunContext, call_id: str, tool: str, args: dict[str, Any]) -> ToolCall:
+    """Return the call's row: claimed by this drive and free to run, or settled, or unknown."""
+    row = ToolCall.objects.get(session_id=context.session_id, tool_call_id=call_id)
+    if row.status == CallStatus.EXECUTING and call_id not in context.claimed:
+        if row.idempotent:
+            row.give_back()
+        else:
+            row.settle_unknown()
+    if row.status in {CallStatus.APPROVED, CallStatus.PENDING_APPROVAL, CallStatus.REJECTED, CallStatus.EXPIRED}:
+        try:
+            row.claim(run_id=context.run_id, tool=tool, args=args)
+        except ToolRefused as refused:
+            row.refuse(refused.text)
+            raise
+        context.claimed.add(call_id)
+    return row
+
+
+def _unknown_outcome(row: ToolCall) -> dict[str, Any]:
+    return {
+        "type": "unknown_outcome",
+        "tool_call_id": row.tool_call_id,
+        "name": row.tool,
+        "args": row.args,
+        "agent": row.agent,
+        "reason": "unknown_outcome",
+        "description": (
+            f"{row.tool} was started at {row.started_at:%H:%M:%S} and cut off; nobody knows whether it ran."
+        ),
+    }
+
+
+def _refusal(request: ToolCallRequest, why: str) -> ToolMessage:
+    return ToolMessage(
+        content=why, name=request.tool_call["name"], tool_call_id=str(request.tool_call["id"]), status="error"
+    )
+
+
+def _from_ledger(request: ToolCallRequest, row: ToolCall) -> ToolMessage:
+    failed = row.status == CallStatus.FAILED
+    return ToolMessage(
+        content=row.error if failed else row.result,
+        name=request.tool_call["name"],
+        tool_call_id=row.tool_call_id,
+        status="error" if failed else "success",
+    )
+
+
+def _text_of(answer: Answer) -> tuple[str, bool]:
+    if isinstance(answer, ToolMessage):
+        return answer.text, answer.status == "error"
+    return json.dumps(answer.update, default=str), False
+
+
+def _kind_of(text: str) -> str:
+    if not text:
+        return "empty"
+    try:
+        json.loads(text)
+    except ValueError:
+        return "text"
+    return "json"

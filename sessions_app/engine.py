@@ -1,0 +1,172 @@
+"""The in-process engine: an asyncio loop that claims pending runs and drives them beside the web server.
+
+`wake` is a hint; the Run rows are the queue, and the loop polls them anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import time
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING
+
+from channels.db import database_sync_to_async
+from django.conf import settings
+
+from sessions_app import feed
+
+if TYPE_CHECKING:
+    from langgraph.checkpoint.base import BaseCheckpointSaver
+
+    from sessions_app.models import Run
+
+log = logging.getLogger("clm.engine")
+
+_engine: Engine | None = None
+
+
+def wake() -> None:
+    """Tell this process's engine, if it has one, that a run is waiting. Safe from any thread."""
+    if _engine is not None:
+        _engine.wake()
+
+
+def cancel(session_id: str) -> None:
+    """Stop driving the session's run now, if this process drives it; its row says cancelled already."""
+    if _engine is not None:
+        _engine.cancel(session_id)
+
+
+def running() -> Engine | None:
+    """Return this process's engine while it runs."""
+    return _engine
+
+
+def worker_name() -> str:
+    """Return a name that tells the host, the process and this start of it."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_START}"
+
+
+_START = secrets.token_hex(4)
+
+
+class Engine:
+    """Claims and drives runs, at most `limit` at a time; sweeps; follows the log for other processes' events."""
+
+    def __init__(self, *, limit: int | None = None) -> None:
+        from sessions_app.agents import config
+
+        self.limit = limit or config.current().limits.concurrent_runs
+        self.worker = worker_name()
+        self.beat = time.monotonic()
+        self._driving: dict[int, tuple[str, asyncio.Task[None]]] = {}
+        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._resources = AsyncExitStack()
+        self._stopping = False
+
+    # Life -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the checkpointer, take up what a dead process left, and begin to claim."""
+        global _engine
+        from sessions_app.agents.checkpointer import open_checkpointer
+
+        feed.bind_loop()
+        self._saver: BaseCheckpointSaver[str] = await self._resources.enter_async_context(open_checkpointer())
+        await self._sweep()
+        _engine = self
+        self._claiming = asyncio.create_task(self._claim_for_ever(), name="clm-engine")
+
+    async def stop(self) -> None:
+        """Stop claiming, give every running run back for whoever starts next, and close."""
+        global _engine
+        self._stopping = True
+        self._claiming.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._claiming
+        drives = [drive for _, drive in self._driving.values()]
+        for drive in drives:
+            drive.cancel()
+        await asyncio.gather(*drives, return_exceptions=True)
+        if _engine is self:
+            _engine = None
+        await self._resources.aclose()
+
+    def wake(self) -> None:
+        """Look for pending runs now."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    def cancel(self, session_id: str) -> None:
+        """Cancel the session's drive on the engine's own loop."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._cancel, session_id)
+
+    def _cancel(self, session_id: str) -> None:
+        for driven, drive in self._driving.values():
+            if driven == session_id:
+                drive.cancel()
+
+    # Work -------------------------------------------------------------------------------------------------------
+
+    async def _claim_for_ever(self) -> None:
+        tail = feed.Tail()
+        swept = time.monotonic()
+        while True:
+            self._wake.clear()
+            try:
+                await self._claim_what_fits()
+                await tail.ring_for_news()
+                if time.monotonic() - swept >= settings.CLM_SWEEP_SECONDS:
+                    swept = time.monotonic()
+                    await self._sweep()
+                self.beat = time.monotonic()
+            except Exception:
+                # A database that is away for a moment must not end the engine: the next poll tries again.
+                log.exception("The engine's poll failed; trying again")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), settings.CLM_POLL_SECONDS)
+
+    async def _claim_what_fits(self) -> None:
+        while room := self.limit - len(self._driving):
+            claimed = await database_sync_to_async(_claim)(self.worker, room)
+            for run in claimed:
+                drive = asyncio.create_task(self._drive(run), name=f"clm-run-{run.pk}")
+                self._driving[run.pk] = (run.session_id, drive)
+            if not claimed:
+                return
+
+    async def _drive(self, run: Run) -> None:
+        from sessions_app import runner
+
+        try:
+            await runner.execute(run, self._saver)
+        except asyncio.CancelledError:
+            if self._stopping:
+                await database_sync_to_async(run.release)(cause="server stopped")
+        except Exception:
+            # The row stays running; its lease runs out and the sweep takes it up again.
+            log.exception("%s was left to the sweep", run)
+        finally:
+            self._driving.pop(run.pk, None)
+            self._wake.set()
+
+    async def _sweep(self) -> None:
+        from sessions_app import recovery
+
+        await database_sync_to_async(recovery.sweep)()
+
+
+def _claim(worker: str, room: int) -> list[Run]:
+    from sessions_app.models import Run
+
+    claimed = []
+    for run in Run.objects.claimable().select_related("session")[:room]:
+        if run.claim(worker):
+            claimed.append(run)
+    return claimed

@@ -1,0 +1,130 @@
+"""The doorbell: after a commit it tells open pages and streams that an event is there. Ids only, never content.
+
+Nothing depends on a ring. Whoever hears it reads the database from their cursor, and whoever misses it catches up
+from there later (law L6). This is the only module that touches the channel layer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from channels.db import database_sync_to_async
+from channels.layers import InMemoryChannelLayer, get_channel_layer
+from django.db import transaction
+
+if TYPE_CHECKING:
+    from sessions_app.models import SessionEvent
+
+#: The group that hears every event.
+EVERYTHING = "feed"
+
+_loop: asyncio.AbstractEventLoop | None = None
+_recently_rung: deque[int] = deque(maxlen=10_000)
+_sending: set[asyncio.Task[None]] = set()
+
+
+def group_of(session_id: str) -> str:
+    """Return the group that hears the events of one session."""
+    return f"session.{session_id}"
+
+
+def bind_loop() -> None:
+    """Remember the running loop as the server's own.
+
+    The in-memory layer delivers at once only to a `group_send` made on the loop its receivers wait on.
+    """
+    global _loop
+    _loop = asyncio.get_running_loop()
+
+
+def announce(event: SessionEvent) -> None:
+    """Ring for `event` when, and only when, its transaction commits."""
+    transaction.on_commit(
+        partial(_ring, {"session_id": event.session_id, "seq": event.seq, "kind": event.kind}), robust=True
+    )
+
+
+def _ring(bell: dict[str, Any]) -> None:
+    _recently_rung.append(bell["seq"])
+    if _loop is not None and _loop.is_running():
+        _loop.call_soon_threadsafe(_start_sending, bell)
+    elif not isinstance(get_channel_layer(), InMemoryChannelLayer):
+        # A command or a worker without a server's loop: only a shared layer has anybody to tell.
+        asyncio.run(_send(bell))
+
+
+def _start_sending(bell: dict[str, Any]) -> None:
+    sending = asyncio.get_running_loop().create_task(_send(bell))
+    _sending.add(sending)
+    sending.add_done_callback(_sending.discard)
+
+
+async def _send(bell: dict[str, Any]) -> None:
+    layer = get_channel_layer()
+    # A dead layer costs freshness, never correctness: pages catch up from the database.
+    with suppress(OSError, RuntimeError):
+        for group in (EVERYTHING, group_of(bell["session_id"])):
+            await layer.group_send(group, {"type": "feed.rang", **bell})
+
+
+@asynccontextmanager
+async def listening(group: str) -> AsyncIterator[Doorbell]:
+    """Hear one group's rings for as long as the block lasts."""
+    bind_loop()
+    layer = get_channel_layer()
+    channel = await layer.new_channel()
+    await layer.group_add(group, channel)
+    try:
+        yield Doorbell(layer, channel)
+    finally:
+        await layer.group_discard(group, channel)
+
+
+class Doorbell:
+    """One listener's end of a group."""
+
+    def __init__(self, layer: Any, channel: str) -> None:
+        self._layer = layer
+        self._channel = channel
+
+    async def wait(self, *, seconds: float) -> bool:
+        """Return True at the next ring, or False after so many seconds without one."""
+        try:
+            await asyncio.wait_for(self._layer.receive(self._channel), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+
+class Tail:
+    """Rings in this process for events that another process wrote (a command, a second server).
+
+    The in-memory layer ends at the process, so the engine follows the log as well; one indexed query a poll.
+    """
+
+    def __init__(self) -> None:
+        self._cursor: int | None = None
+
+    async def ring_for_news(self) -> None:
+        """Ring for every event since the last call that this process has not rung for itself."""
+        for bell in await database_sync_to_async(self._read)():
+            _recently_rung.append(bell["seq"])
+            await _send(bell)
+
+    def _read(self) -> list[dict[str, Any]]:
+        from sessions_app.models import SessionEvent
+
+        if self._cursor is None:
+            last = SessionEvent.objects.order_by("-seq").values_list("seq", flat=True).first()
+            self._cursor = last or 0
+            return []
+        news = list(SessionEvent.objects.since(self._cursor).values("session_id", "seq", "kind")[:1000])
+        if news:
+            self._cursor = news[-1]["seq"]
+        rung = set(_recently_rung) if news else set()
+        return [bell for bell in news if bell["seq"] not in rung]

@@ -1,0 +1,330 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.db.models import F
+from django.utils import timezone
+
+from sessions_app.agents.context import Judgement, Report, Usage
+from sessions_app.exceptions import ToolRefused
+from sessions_app.models.event import SessionEvent, log_transaction
+from sessions_app.models.run import Run
+from sessions_app.querysets import ToolCallQuerySet
+from sessions_app.states import CallStatus, RunStatus
+
+
+def call_digest(tool: str, args: dict[str, Any]) -> str:
+    """Return the SHA-256 of one call: its public tool name and its arguments, canonically."""
+    text = json.dumps([tool, args], sort_keys=True, separators=(",", ":"), cls=DjangoJSONEncoder)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class AgentRun(models.Model):
+    """One agent's turn in a session: when, how sure, at what cost.
+
+    `key` is the graph task's id, the same when a node runs again on a replay, so a turn is one row.
+    """
+
+    session = models.ForeignKey("sessions_app.Session", on_delete=models.PROTECT, related_name="agent_runs")
+    run = models.ForeignKey("sessions_app.Run", on_delete=models.PROTECT, related_name="agent_runs")
+    key = models.CharField(max_length=120)
+    agent = models.CharField(max_length=60)
+    started_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    summary = models.TextField(blank=True)
+    confidence = models.FloatField(null=True, blank=True)
+    confidence_rationale = models.TextField(blank=True)
+    signal = models.CharField(max_length=40, blank=True)
+    evidence = models.JSONField(default=list, blank=True)
+    input_tokens = models.PositiveIntegerField(default=0)
+    output_tokens = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [models.UniqueConstraint(fields=["session", "key"], name="agent_turn_once")]
+
+    def __str__(self) -> str:
+        return f"{self.agent} in {self.session_id}"
+
+    @classmethod
+    def start(cls, *, session_id: str, run_id: int, agent: str, key: str) -> None:
+        """Note that an agent's turn began; a replay of the same turn notes nothing."""
+        with log_transaction():
+            _, began = cls.objects.get_or_create(
+                session_id=session_id, key=key, defaults={"run_id": run_id, "agent": agent}
+            )
+            if began:
+                SessionEvent.append(session_id, "session.agent_running", {"agent": agent})
+                SessionEvent.append(session_id, "agent_started", {"agent": agent})
+
+    @classmethod
+    def finish(cls, *, session_id: str, agent: str, key: str, report: Report, usage: Usage) -> None:
+        """Note an agent's report, once; its tokens are added to the session's."""
+        from sessions_app.models.session import Session
+
+        with log_transaction():
+            ended = cls.objects.filter(session_id=session_id, key=key, ended_at=None).update(
+                ended_at=timezone.now(),
+                summary=report.summary,
+                confidence=report.confidence,
+                confidence_rationale=report.rationale,
+                signal=report.signal,
+                evidence=report.evidence,
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+            )
+            if not ended:
+                return
+            Session.objects.filter(pk=session_id).update(
+                input_tokens=F("input_tokens") + usage.input_tokens,
+                output_tokens=F("output_tokens") + usage.output_tokens,
+            )
+            SessionEvent.append(
+                session_id,
+                "confidence_emitted",
+                {"agent": agent, "confidence": report.confidence, "rationale": report.rationale},
+            )
+            SessionEvent.append(
+                session_id,
+                "agent_finished",
+                {
+                    "agent": agent,
+                    "summary": report.summary,
+                    "confidence": report.confidence,
+                    "signal": report.signal,
+                    "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
+                },
+            )
+
+
+class ToolCall(models.Model):
+    """The ledger's row of one tool call: judged once, claimed before it runs, settled after.
+
+    A gated call runs only with a `grant`: `{decision, digest, rule_version, expires_at}`, which the approving
+    decision writes in its own transaction and `claim` checks at the tool itself (law L2).
+    """
+
+    session = models.ForeignKey("sessions_app.Session", on_delete=models.PROTECT, related_name="tool_calls")
+    run = models.ForeignKey("sessions_app.Run", on_delete=models.PROTECT, related_name="tool_calls")
+    tool_call_id = models.CharField(max_length=120)
+    agent = models.CharField(max_length=60)
+    tool = models.CharField(max_length=120, help_text="server:tool")
+    args = models.JSONField(default=dict, encoder=DjangoJSONEncoder)
+    digest = models.CharField(max_length=64)
+    reasoning = models.TextField(blank=True, help_text="What the agent said when it asked for the call.")
+    risk = models.CharField(max_length=10)
+    reason = models.CharField(max_length=40)
+    rule = models.CharField(max_length=120)
+    rule_version = models.CharField(max_length=16)
+    status = models.CharField(max_length=24, choices=CallStatus.choices)
+    idempotent = models.BooleanField(default=False, help_text="Safe to run again after a crash.")
+    grant = models.JSONField(null=True, blank=True)
+    result = models.TextField(blank=True)
+    error = models.TextField(blank=True)
+    approver = models.CharField(max_length=150, blank=True)
+    approved_at = models.DateTimeField(null=True, blank=True)
+    approval_rationale = models.TextField(blank=True)
+    ts = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ToolCallQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["session", "tool_call_id"], name="tool_call_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tool} in {self.session_id}"
+
+    @property
+    def gated(self) -> bool:
+        """Whether a person must approve before the call has any effect."""
+        return self.judgement.gated
+
+    @property
+    def judgement(self) -> Judgement:
+        """The judgement as it was made when the call was first seen."""
+        return Judgement(
+            level=self.risk, reason=self.reason, rule=self.rule, rule_version=self.rule_version
+        )
+
+    @classmethod
+    def enter(
+        cls,
+        *,
+        session_id: str,
+        run_id: int,
+        agent: str,
+        tool_call_id: str,
+        tool: str,
+        args: dict[str, Any],
+        reasoning: str,
+        idempotent: bool,
+        judge: Callable[[], Judgement],
+    ) -> tuple[ToolCall, bool]:
+        """Return the call's row and whether it is new: judged now, or as it was judged when first seen.
+
+        A new call that needs no approval is claimed by the same insert.
+        """
+        digest = call_digest(tool, args)
+        known = cls.objects.filter(session_id=session_id, tool_call_id=tool_call_id).first()
+        if known is not None:
+            if known.digest != digest:
+                raise ToolRefused(
+                    f"The model used the tool call id {tool_call_id!r} for two different calls in {session_id}."
+                )
+            return known, False
+        judgement = judge()
+        runs_now = not judgement.gated and not judgement.forbidden
+        row = cls.objects.create(
+            session_id=session_id,
+            run_id=run_id,
+            agent=agent,
+            tool_call_id=tool_call_id,
+            tool=tool,
+            args=args,
+            digest=digest,
+            reasoning=reasoning,
+            idempotent=idempotent,
+            risk=judgement.level,
+            reason=judgement.reason,
+            rule=judgement.rule,
+            rule_version=judgement.rule_version,
+            status=CallStatus.EXECUTING if runs_now else CallStatus.PENDING_APPROVAL,
+            started_at=timezone.now() if runs_now else None,
+        )
+        return row, True
+
+    def claim(self, *, run_id: int, tool: str, args: dict[str, Any]) -> None:
+        """Take the call for execution as it is about to run, or raise ToolRefused and say why.
+
+        For a gated call every word of the grant must hold now: the decision, the digest of what it approved, the
+        rule's version and the time until which it may run.
+        """
+        if why := self._why_not(run_id, tool, args):
+            raise ToolRefused(f"{tool} was not run: {why}.")
+        took = ToolCall.objects.filter(pk=self.pk, status=CallStatus.APPROVED).update(
+            status=CallStatus.EXECUTING, started_at=timezone.now()
+        )
+        if not took:
+            raise ToolRefused(f"{tool} was not run: the call was claimed elsewhere.")
+        self.refresh_from_db()
+
+    def _why_not(self, run_id: int, tool: str, args: dict[str, Any]) -> str:
+        if not Run.objects.filter(pk=run_id, status=RunStatus.RUNNING).exists():
+            return "its run is over"
+        if self.status != CallStatus.APPROVED:
+            return f"the call is {self.get_status_display()}"
+        if not self.gated:
+            return ""
+        grant = self.grant
+        if not grant:
+            return "no decision approved it"
+        if grant["digest"] != call_digest(tool, args):
+            return "it is not the call that was approved"
+        if grant["rule_version"] != self.rule_version:
+            return "its rule is not the one it was approved under"
+        if grant["expires_at"] and grant["expires_at"] <= timezone.now().isoformat():
+            return "its approval has expired"
+        return ""
+
+    def settle(self, *, result: str = "", error: str = "", result_kind: str, latency_ms: int) -> None:
+        """Record how the call ended, with its event. Only a claimed call can be settled, and only once."""
+        if error:
+            status = CallStatus.FAILED
+        elif self.risk == "medium":
+            status = CallStatus.EXECUTED_WITH_NOTIFY
+        else:
+            status = CallStatus.EXECUTED
+        with log_transaction():
+            settled = ToolCall.objects.filter(pk=self.pk, status=CallStatus.EXECUTING).update(
+                status=status, result=result, error=error, finished_at=timezone.now()
+            )
+            if settled:
+                self._log_invoked(status, result or error, result_kind=result_kind, latency_ms=latency_ms)
+
+    def settle_unknown(self) -> None:
+        """Record that a claimed call was cut off: nobody knows whether it ran."""
+        with log_transaction():
+            if ToolCall.objects.filter(pk=self.pk, status=CallStatus.EXECUTING).update(
+                status=CallStatus.UNKNOWN, error="The call was cut off; nobody knows whether it ran."
+            ):
+                self._log_invoked(CallStatus.UNKNOWN, "", result_kind="unknown", latency_ms=0)
+        self.refresh_from_db()
+
+    def give_back(self) -> None:
+        """Undo a claim whose tool had no effect yet: it paused inside, or it may safely run again."""
+        ToolCall.objects.filter(pk=self.pk, status=CallStatus.EXECUTING).update(
+            status=CallStatus.APPROVED, started_at=None
+        )
+        self.refresh_from_db()
+
+    def refuse(self, why: str) -> None:
+        """Record that the call was not run and why, with its event."""
+        with log_transaction():
+            ToolCall.objects.filter(pk=self.pk, status__in=[CallStatus.PENDING_APPROVAL]).update(
+                status=CallStatus.REJECTED, error=why
+            )
+            SessionEvent.append(
+                self.session_id,
+                "tool_refused",
+                {
+                    "tool": self.tool,
+                    "agent": self.agent,
+                    "why": why,
+                    "tool_call_id": self.tool_call_id,
+                    "args": self.args,
+                    "risk": self.risk,
+                },
+            )
+        self.refresh_from_db()
+
+    def decided(
+        self, *, approver: str, rationale: str, grant: dict[str, Any] | None, result: str | None = None
+    ) -> None:
+        """Write a person's decision on this call, inside the decision's own transaction.
+
+        With a `grant` the call may run; with a `result` (found by a person after a crash) it has run; with
+        neither it is rejected.
+        """
+        if grant:
+            changes: dict[str, Any] = {"status": CallStatus.APPROVED, "grant": grant, "error": ""}
+        elif result is not None:
+            changes = {"status": CallStatus.EXECUTED, "result": result, "finished_at": timezone.now()}
+        else:
+            changes = {"status": CallStatus.REJECTED, "error": rationale}
+        self._answer(approver=approver, approved_at=timezone.now(), approval_rationale=rationale, **changes)
+
+    def close(self, why: str, *, expired: bool) -> None:
+        """Write that nobody decided this call and nobody will."""
+        self._answer(status=CallStatus.EXPIRED if expired else CallStatus.REJECTED, error=why)
+
+    def _answer(self, **changes: Any) -> None:
+        ToolCall.objects.filter(
+            pk=self.pk, status__in=[CallStatus.PENDING_APPROVAL, CallStatus.UNKNOWN]
+        ).update(**changes)
+
+    def _log_invoked(self, status: CallStatus, text: str, *, result_kind: str, latency_ms: int) -> None:
+        SessionEvent.append(
+            self.session_id,
+            "tool_invoked",
+            {
+                "tool": self.tool,
+                "agent": self.agent,
+                "args": self.args,
+                "result_kind": result_kind,
+                "latency_ms": latency_ms,
+                "risk": self.risk,
+                "status": str(status),
+                "tool_call_id": self.tool_call_id,
+                "excerpt": text[:400],
+            },
+        )

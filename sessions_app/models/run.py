@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from sessions_app import engine, signals
+from sessions_app.exceptions import TransitionRefused
+from sessions_app.models.event import SessionEvent, log_transaction
+from sessions_app.querysets import RunQuerySet
+from sessions_app.states import ACTIVE_RUNS, RunKind, RunStatus, SessionStatus
+
+if TYPE_CHECKING:
+    from sessions_app.agents.registry import Outcome
+
+
+class Run(models.Model):
+    """One drive of a session's graph. The row is the request for work; whoever is awake claims it.
+
+    Every verb that ends or takes a run is a compare-and-swap that also names the worker and the attempt, so a
+    worker that lost its lease can write nothing any more.
+    """
+
+    session = models.ForeignKey("sessions_app.Session", on_delete=models.PROTECT, related_name="runs")
+    kind = models.CharField(max_length=10, choices=RunKind.choices)
+    status = models.CharField(max_length=12, choices=RunStatus.choices, default=RunStatus.PENDING)
+    thread_id = models.CharField(max_length=80, help_text="The LangGraph thread that this run drives.")
+    answers = models.JSONField(
+        default=dict,
+        blank=True,
+        encoder=DjangoJSONEncoder,
+        help_text="For a resume: the answer to each interrupt, by interrupt id.",
+    )
+    worker = models.CharField(max_length=120, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    attempt = models.PositiveSmallIntegerField(default=0, help_text="How often it was claimed.")
+    error = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["session"],
+                condition=Q(status__in=[str(status) for status in sorted(ACTIVE_RUNS)]),
+                name="one_active_run_per_session",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="running") | (Q(lease_until__isnull=False) & ~Q(worker="")),
+                name="running_run_has_worker_and_lease",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=[str(status) for status in RunStatus]), name="run_status_known"
+            ),
+        ]
+        indexes = [models.Index(fields=["status", "lease_until"], name="run_by_status_and_lease")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} run {self.pk} of {self.session_id}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save, and wake the engine after the commit when this is a new request for work."""
+        asked = self._state.adding
+        super().save(*args, **kwargs)
+        if asked:
+            transaction.on_commit(engine.wake, robust=True)
+
+    # Verbs: each returns whether this call did it; a lost race is a normal answer. -----------------------------
+
+    def claim(self, worker: str) -> bool:
+        """Take a pending run and move its session on, in one transaction."""
+        now = timezone.now()
+        with log_transaction():
+            took = Run.objects.filter(pk=self.pk, status=RunStatus.PENDING).update(
+                status=RunStatus.RUNNING,
+                worker=worker,
+                lease_until=now + _lease(),
+                started_at=now,
+                attempt=F("attempt") + 1,
+            )
+            if not took:
+                return False
+            self.refresh_from_db()
+            if self.session.status != SessionStatus.IN_PROGRESS:
+                self.session.move(SessionStatus.IN_PROGRESS, cause=f"{self.kind} claimed")
+        return True
+
+    def renew(self) -> bool:
+        """Hold the lease longer; False means the run is no longer this worker's and must stop."""
+        return bool(self._mine().update(lease_until=timezone.now() + _lease()))
+
+    def pause(self, interrupts: list[dict[str, Any]], *, checkpoint_id: str) -> bool:
+        """End the run `interrupted`; the same transaction opens the gates and moves the session.
+
+        The receiver of `run_interrupted` does the latter. If it raises, or leaves the session anywhere but in
+        `awaiting_input`, nothing of this is written.
+        """
+        with log_transaction():
+            if not self._end(RunStatus.INTERRUPTED):
+                return False
+            signals.run_interrupted.send(
+                sender=Run, run=self, interrupts=interrupts, checkpoint_id=checkpoint_id
+            )
+            self.session.refresh_from_db()
+            if self.session.status != SessionStatus.AWAITING_INPUT:
+                raise TransitionRefused(
+                    f"The graph paused, but no gate opened: {self.session_id} is {self.session.status}."
+                )
+        return True
+
+    def finish(self, outcome: Outcome) -> bool:
+        """End the run `succeeded` and the session in its outcome."""
+        with log_transaction():
+            if not self._end(RunStatus.SUCCEEDED):
+                return False
+            self.session.move(outcome.status, cause="graph ended", resolution=outcome.resolution)
+        return True
+
+    def fail(self, error: str) -> bool:
+        """End the run `failed` and the session in `error`, with the reason in both and in the log."""
+        with log_transaction():
+            if not self._end(RunStatus.FAILED, error=error):
+                return False
+            SessionEvent.append(self.session_id, "run_failed", {"run_id": self.pk, "error": error})
+            self.session.move(SessionStatus.ERROR, cause="run failed", resolution=error)
+        return True
+
+    def release(self, *, cause: str) -> bool:
+        """Give a running run back for anybody to claim: a clean stop, or a worker found dead.
+
+        After CLM_MAX_ATTEMPTS claims it fails instead, so that a run that kills its worker ends.
+        """
+        with log_transaction():
+            if self.attempt >= settings.CLM_MAX_ATTEMPTS and cause != "server stopped":
+                return self.fail(f"Given up after {self.attempt} attempts: {cause}.")
+            back = self._mine().update(status=RunStatus.PENDING, worker="", lease_until=None)
+            if back:
+                SessionEvent.append(
+                    self.session_id,
+                    "run_recovered",
+                    {"run_id": self.pk, "cause": cause, "attempt": self.attempt},
+                )
+                transaction.on_commit(engine.wake, robust=True)
+        return bool(back)
+
+    def _end(self, status: RunStatus, *, error: str = "") -> bool:
+        ended = self._mine().update(
+            status=status, error=error, ended_at=timezone.now(), lease_until=None
+        )
+        if ended:
+            self.status, self.error = status, error
+            self.session.refresh_from_db()
+        return bool(ended)
+
+    def _mine(self) -> RunQuerySet:
+        return Run.objects.filter(
+            pk=self.pk, status=RunStatus.RUNNING, worker=self.worker, attempt=self.attempt
+        )
+
+
+def _lease() -> timedelta:
+    return timedelta(seconds=settings.CLM_LEASE_SECONDS)

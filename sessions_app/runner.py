@@ -1,0 +1,135 @@
+"""Drive one claimed run: the graph from where it stands to its next pause or its end, and write down which."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from contextlib import suppress
+from typing import Any
+
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import Command, StateSnapshot
+
+from sessions_app.agents import registry
+from sessions_app.agents.context import RunContext
+from sessions_app.agents.journal import DatabaseJournal
+from sessions_app.models import Run
+from sessions_app.states import RunKind
+
+log = logging.getLogger("clm.runner")
+
+#: Supersteps that one drive may take; a graph that turns in a circle ends as a failed run.
+RECURSION_LIMIT = 200
+
+
+def is_graph_paused(snapshot: StateSnapshot) -> bool:
+    """Say whether the checkpoint waits for an answer. Never read from the stream: chunks get lost (S2)."""
+    return bool(snapshot.interrupts)
+
+
+async def execute(run: Run, saver: registry.Saver) -> None:
+    """Drive a run that this process has claimed, renewing its lease, and end it as what it became.
+
+    Cancelling the call leaves the row as it is: whoever cancels says what becomes of the run.
+    """
+    renewing = asyncio.create_task(_renew(run, asyncio.current_task()))
+    try:
+        try:
+            snapshot = await _drive(run, saver)
+        except Exception as error:
+            log.exception("%s failed", run)
+            await database_sync_to_async(run.fail)(f"{type(error).__name__}: {error}"[:2000])
+        else:
+            await _conclude(run, snapshot)
+    finally:
+        renewing.cancel()
+        with suppress(asyncio.CancelledError):
+            await renewing
+
+
+async def _drive(run: Run, saver: registry.Saver) -> StateSnapshot:
+    """Run the graph until it stops and return the checkpoint it stopped at."""
+    session = run.session
+    graph = registry.compiled(session.graph, saver)
+    thread: RunnableConfig = {
+        "configurable": {"thread_id": run.thread_id},
+        "recursion_limit": RECURSION_LIMIT,
+    }
+    context = RunContext(
+        session_id=session.pk,
+        run_id=run.pk,
+        environment=session.environment,
+        query=session.query,
+        journal=DatabaseJournal(),
+    )
+    await graph.ainvoke(await _input(run, saver, thread), thread, context=context, durability="sync")
+    return await graph.aget_state(thread)
+
+
+async def _input(run: Run, saver: registry.Saver, thread: RunnableConfig) -> Any:
+    """Return what to put into the graph: the answers, or the first input, or nothing to go on after a crash.
+
+    Answers sent twice are harmless: LangGraph ignores one whose interrupt is no longer waiting.
+    """
+    if run.kind == RunKind.RESUME:
+        return Command(resume=run.answers)
+    if await saver.aget_tuple(thread) is not None:
+        return None
+    session = run.session
+    return registry.get(session.graph).initial(
+        {
+            **session.state_overrides,
+            "query": session.query,
+            "environment": session.environment,
+            "session_id": session.pk,
+        }
+    )
+
+
+async def _conclude(run: Run, snapshot: StateSnapshot) -> None:
+    """Write both branches in full: paused -> gates and `awaiting_input`; finished -> its outcome."""
+    try:
+        if is_graph_paused(snapshot):
+            await database_sync_to_async(run.pause)(
+                [_as_json(found) for found in snapshot.interrupts],
+                checkpoint_id=str(snapshot.config["configurable"].get("checkpoint_id", "")),
+            )
+        elif snapshot.next:
+            await database_sync_to_async(run.fail)(
+                f"The graph stopped before {', '.join(snapshot.next)} without asking anything."
+            )
+        else:
+            outcome = registry.get(run.session.graph).outcome(snapshot.values)
+            await database_sync_to_async(run.finish)(outcome)
+    except Exception as error:
+        # Nothing was written. The checkpoint has it all, so the run is tried again from there.
+        log.exception("%s could not be concluded", run)
+        await database_sync_to_async(run.release)(cause=f"{type(error).__name__}: {error}"[:500])
+
+
+def _as_json(found: Any) -> dict[str, Any]:
+    """Return an interrupt as the plain data that a gate stores."""
+    return {
+        "id": found.id,
+        "value": json.loads(json.dumps(found.value, cls=DjangoJSONEncoder, default=str)),
+        "response_schema": getattr(found, "response_schema", None),
+    }
+
+
+async def _renew(run: Run, driving: asyncio.Task[Any] | None) -> None:
+    """Hold the lease while the graph runs; a run that is no longer ours is cancelled."""
+    while True:
+        await asyncio.sleep(settings.CLM_LEASE_SECONDS / 3)
+        try:
+            held = await database_sync_to_async(run.renew)()
+        except Exception:
+            log.exception("The lease of %s could not be renewed; trying again", run)
+            continue
+        if not held and driving is not None:
+            log.warning("%s is no longer this worker's: stopping it", run)
+            driving.cancel()
+            return

@@ -1,0 +1,176 @@
+"""The fixed cast, and how tests make sessions and gates: through the real verbs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.db import connection
+from langgraph.checkpoint.memory import InMemorySaver
+
+from approvals_app.models import Gate
+from sessions_app import engine as engines
+from sessions_app import feed
+from sessions_app.agents import config
+from sessions_app.append_only import install_triggers, remove_triggers
+from sessions_app.engine import Engine
+from sessions_app.models import Run, Session
+
+APPEND_ONLY = ("sessions_app_sessionevent", "approvals_app_decision")
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _history_can_be_cleaned_up(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Take the append-only triggers off while a transactional test's tables are emptied."""
+    marker = request.node.get_closest_marker("django_db")
+    names = set(request.fixturenames)
+    transactional = (marker and marker.kwargs.get("transaction")) or names & {"transactional_db", "live_server"}
+    if not transactional:
+        yield
+        return
+    request.getfixturevalue("transactional_db")
+    for table in APPEND_ONLY:
+        install_triggers(table)
+    yield
+    connection.close_if_unusable_or_obsolete()
+    for table in APPEND_ONLY:
+        remove_triggers(table)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_feed() -> Iterator[None]:
+    yield
+    feed._loop = None
+    feed._recently_rung.clear()
+
+
+def _person(name: str, *groups: str, **fields: Any) -> User:
+    person = User.objects.create_user(name, password=name, **fields)
+    person.groups.set(Group.objects.filter(name__in=groups))
+    return person
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    """The operator who requests sessions."""
+    return _person("alice", "operator")
+
+
+@pytest.fixture
+def bob(db: None) -> User:
+    """The approver."""
+    return _person("bob", "approver")
+
+
+@pytest.fixture
+def charlie(db: None) -> User:
+    """Somebody with an account and no role."""
+    return _person("charlie")
+
+
+@pytest.fixture
+def admin(db: None) -> User:
+    """The superuser."""
+    return _person("admin", is_staff=True, is_superuser=True)
+
+
+@pytest.fixture
+def make_session(db: None) -> Callable[..., Session]:
+    """Submit a session; `status="in_progress"` also claims its run."""
+
+    def make(*, status: str = "new", **fields: Any) -> Session:
+        fields = {"query": "checkout answers slowly", "environment": "dev", **fields}
+        session = Session.submit(**fields)
+        if status != "new":
+            run = session.runs.get()
+            assert run.claim("test:0:0")
+            session.refresh_from_db()
+        return session
+
+    return make
+
+
+def tool_interrupt(tool: str = "local_remediation__apply_fix", **args: Any) -> dict[str, Any]:
+    """Return an interrupt as the runner reads it from a checkpoint."""
+    number = next(_numbers)
+    return {
+        "id": f"interrupt{number:08d}",
+        "value": {
+            "type": "tool_approval",
+            "tool_call_id": f"call-{number:012d}",
+            "name": tool,
+            "args": args or {"service": "checkout", "action": "restart"},
+            "description": "The pool is full; a restart frees it.",
+        },
+        "response_schema": None,
+    }
+
+
+def question_interrupt(question: str = "Is this the right service?") -> dict[str, Any]:
+    """Return the interrupt of an agent that asks for text."""
+    return {
+        "id": f"interrupt{next(_numbers):08d}",
+        "value": {
+            "type": "question",
+            "reason": "low_confidence",
+            "agent": "deep_investigator",
+            "question": question,
+            "confidence": 0.4,
+        },
+        "response_schema": None,
+    }
+
+
+@pytest.fixture
+def make_gate(make_session: Callable[..., Session]) -> Callable[..., Gate]:
+    """Pause a session's run at one gate and return it; `interrupts=[…]` pauses at several, the first is returned."""
+
+    def make(
+        session: Session | None = None, *, interrupts: list[dict[str, Any]] | None = None, **fields: Any
+    ) -> Gate:
+        session = session or make_session(status="in_progress", **fields)
+        run: Run = session.runs.get(status="running")
+        assert run.pause(interrupts or [tool_interrupt()], checkpoint_id="checkpoint")
+        return Gate.objects.filter(session=session).earliest("pk")
+
+    return make
+
+
+@pytest.fixture
+async def engine(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Callable[[], Any]]:
+    """Start the in-process engine on the test's loop, with checkpoints in memory; stopped at the end."""
+    from contextlib import asynccontextmanager
+
+    from sessions_app.agents import checkpointer
+
+    saver = InMemorySaver()
+
+    @asynccontextmanager
+    async def in_memory() -> AsyncIterator[InMemorySaver]:
+        yield saver
+
+    monkeypatch.setattr(checkpointer, "open_checkpointer", in_memory)
+    started: list[Engine] = []
+
+    async def start(*, limit: int = 8) -> Engine:
+        one = Engine(limit=limit)
+        await one.start()
+        started.append(one)
+        return one
+
+    yield start
+    for one in started:
+        if engines.running() is one or not one._stopping:
+            await one.stop()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_config() -> Iterator[None]:
+    yield
+    config.current.cache_clear()
