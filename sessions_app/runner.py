@@ -82,10 +82,10 @@ async def _input(run: Run, saver: registry.Saver, thread: RunnableConfig) -> Any
     session = run.session
     return registry.get(session.graph).initial(
         {
-            **session.state_overrides,
             "query": session.query,
             "environment": session.environment,
             "session_id": session.pk,
+            "state_overrides": session.state_overrides,
         }
     )
 

@@ -1,6 +1,7 @@
 """The published diagnostic rules: symptom -> hypothesis -> fix, as data, and the arithmetic of confidence.
 
-Pure: the same readings give the same hypotheses. docs/offline_investigator.md prints the table; a test compares.
+Pure: the same readings give the same hypotheses. docs/offline_investigator.md prints the table; a test
+compares.
 """
 
 from __future__ import annotations
@@ -194,7 +195,7 @@ ROLL_BACK = Fix(
     action="roll_back",
     why="the version before it did not fail like this",
     undo="Can be undone: yes, by deploying the newer version again.",
-    breaks="It breaks nothing that is in flight; what the new version brought is gone until it is deployed again.",
+    breaks="It breaks nothing in flight; what the new version brought is gone until it is deployed again.",
     check="the older version is live and the exceptions have stopped",
 )
 CLEAN_UP = Fix(
@@ -209,7 +210,7 @@ FIXES: dict[str, Fix] = {fix.action: fix for fix in (RESIZE, RESTART, ROLL_BACK,
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One hypothesis: the symptoms that speak for it (weights sum to 1) and against it, and its fixes in order."""
+    """One hypothesis: the symptoms for it (their weights sum to 1) and against it, and its fixes in order."""
 
     name: str
     title: str
@@ -222,7 +223,7 @@ class Rule:
 RULES: tuple[Rule, ...] = (
     Rule(
         name="pool_exhausted",
-        title="connection pool exhausted",
+        title="an exhausted connection pool",
         category="database",
         symptoms=(
             Symptom(name="the pool is full", weight=0.45, test=_pool_full),
@@ -230,7 +231,9 @@ RULES: tuple[Rule, ...] = (
             Symptom(
                 name="the log complains of waiting for connections",
                 weight=0.2,
-                test=_in_log(r"(timed out|timeout|no free|exhausted).*connection|connection.*(timed out|timeout)"),
+                test=_in_log(
+                    r"(timed out|timeout|no free|exhausted).*connection|connection.*(timed out|timeout)"
+                ),
             ),
             Symptom(name="requests fail or are slow", weight=0.1, test=_failing_or_slow),
             Symptom(name="nothing new was deployed", weight=0.05, test=_old_version),
@@ -240,7 +243,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="bad_deploy",
-        title="bad deployment",
+        title="a bad deployment",
         category="deployment",
         symptoms=(
             Symptom(name="a new version went live", weight=0.35, test=_new_version),
@@ -257,12 +260,14 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="memory_leak",
-        title="memory leak",
+        title="a memory leak",
         category="memory",
         symptoms=(
             Symptom(name="memory is near its limit", weight=0.55, test=_memory_high),
             Symptom(
-                name="the log warns of memory", weight=0.15, test=_in_log(r"\bmemory\b|\bheap\b|evicts none", 1)
+                name="the log warns of memory",
+                weight=0.15,
+                test=_in_log(r"\bmemory\b|\bheap\b|evicts none", 1),
             ),
             Symptom(name="requests are slow", weight=0.2, test=_slow),
             Symptom(name="the pool has room", weight=0.1, test=_pool_free),
@@ -272,7 +277,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="disk_full",
-        title="disk full",
+        title="a full disk",
         category="disk",
         symptoms=(
             Symptom(name="the disk quota is used up", weight=0.55, test=_disk_high),
@@ -351,11 +356,17 @@ def rule_named(text: str) -> Rule | None:
 
 _WORDS: dict[str, re.Pattern[str]] = {
     "roll_back": re.compile(r"\broll(?:ing|ed)?[ -]?back|\brollback|\brevert|\broll_back|\bprevious version"),
-    "resize_pool": re.compile(r"\bresiz\w*|\b(?:bigger|larger|increase \w* ?)pool|\bresize_pool|\bmore connections"),
+    "resize_pool": re.compile(
+        r"\bresiz\w*|\b(?:bigger|larger|increase \w* ?)pool|\bresize_pool|\bmore connections"
+    ),
     "restart": re.compile(r"\brestart\w*|\breboot\w*|\bbounce\b"),
-    "clean_up": re.compile(r"\bclean\w*[ -_]?up|\bclean\b|\bfree \w* ?(?:disk|space)|\bdelete \w* ?(?:dumps|files)"),
+    "clean_up": re.compile(
+        r"\bclean\w*[ -_]?up|\bclean\b|\bfree \w* ?(?:disk|space)|\bdelete \w* ?(?:dumps|files)"
+    ),
     "escalate": re.compile(r"\bescalat\w+|\bhand (?:it |this )?over|\bon-?call\b|\bpage (?:the|some|them)"),
-    "close": re.compile(r"\bfalse alarm|\bnothing is wrong|\bnothing wrong|\bclose (?:it|this|the)|\bno action\b"),
+    "close": re.compile(
+        r"\bfalse alarm|\bnothing is wrong|\bnothing wrong|\bclose (?:it|this|the)|\bno action\b"
+    ),
 }
 _NEGATED = re.compile(r"(?:n't|\bnot|\bnever|\bno|\bwithout|\binstead of|\brather than)(?:\s+\w+){0,2}\s*$")
 

@@ -1,9 +1,9 @@
 """The offline investigator: a chat model that needs no network and follows the published rules.
 
-It is no language model. It reads what a language model would read, the conversation with its tool results, and
-answers with the same kinds of things: a short reasoning, tool calls, a structured report. What it may call is what
-was bound to it; what it concludes is what `diagnosis.py` says of the readings. docs/offline_investigator.md says
-what it cannot do.
+It is no language model. It reads what a language model would read, the conversation with its tool results,
+and answers with the same kinds of things: a short reasoning, tool calls, a structured report. What it may
+call is what was bound to it; what it concludes is what `diagnosis.py` says of the readings.
+docs/offline_investigator.md says what it cannot do.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from sessions_app.agents.incident import ANSWER, REPORT_OF, SERVICES
 NAME = "offline-investigator"
 REPORT = "Report"
 ONCALL = "on-call"
-#: A fix is looked at so often, a little longer than the service's own window each time, before it counts as failed.
+#: A fix is looked at so often, a little longer than the service's own window each time, before it counts as
+#: failed.
 LOOKS = 2
 LONGEST_LOOK = 5.0
 MOST_FIXES = 2
@@ -183,7 +184,7 @@ def _each(result: dict[str, Any]) -> list[dict[str, Any]]:
     return [result] if "service" in result else []
 
 
-# What each agent does next --------------------------------------------------------------------------------------
+# What each agent does next ----------------------------------------------------------------------------------
 
 
 def triage(talk: Conversation) -> Step:
@@ -217,7 +218,9 @@ def _report_sickest(talk: Conversation, *, by: str) -> Step:
     readings = [each for each in readings if each.health or each.metrics]
     worst = diagnosis.sickest(readings)
     if worst is None:
-        said = next((str(c.result["error"]) for c in talk.calls if "error" in c.result), "Nothing could be read.")
+        said = next(
+            (str(c.result["error"]) for c in talk.calls if "error" in c.result), "Nothing could be read."
+        )
         return _report(
             summary=f"{said} I cannot say what is wrong, or whether anything is.",
             confidence=0.1,
@@ -244,12 +247,12 @@ def _report_sickest(talk: Conversation, *, by: str) -> Step:
         "severity": "high" if worst.status == "down" else "medium",
         "category": best.rule.category,
         "tags": [worst.service, best.rule.name],
-        "summary": f"{worst.service} is {worst.status}: {best.rule.title}.",
+        "summary": f"{worst.service} is {worst.status} because of {best.rule.title}.",
     }
     if by == "deep_investigator":
         record["findings"] = [*best.support, *(f"against it: {said}" for said in best.against)]
     return _report(
-        summary=f"{worst.service} is {worst.status}: {best.rule.title}. "
+        summary=f"{worst.service} is {worst.status} because of {best.rule.title}. "
         f"{_sentence(best.support[:3])} The fix to try is {fix.action}.{also}",
         confidence=best.confidence,
         rationale=_rationale(best),
@@ -261,7 +264,11 @@ def _report_sickest(talk: Conversation, *, by: str) -> Step:
 
 def _found_healthy(talk: Conversation, readings: Readings, by: str) -> Step:
     names = ", ".join(talk.services)
-    record = {"severity": "low", "summary": f"Nothing is wrong: {names} healthy.", "tags": list(talk.services)}
+    record = {
+        "severity": "low",
+        "summary": f"Nothing is wrong: {names} healthy.",
+        "tags": list(talk.services),
+    }
     return _report(
         summary=f"Nothing is wrong: {names} is healthy. {_sentence(_quotes(readings)[:2])}",
         confidence=0.9 if readings.metrics else 0.7,
@@ -291,7 +298,9 @@ def resolution(talk: Conversation) -> Step:
     readings = [talk.readings(name) for name in talk.services]
     worst = diagnosis.sickest([each for each in readings if each.health])
     if worst is None:
-        return _escalate(talk, "No service of this environment can be read from here, so nothing can be done.")
+        return _escalate(
+            talk, "No service of this environment can be read from here, so nothing can be done."
+        )
     applied = [call for call in talk.made("apply_fix") if call.worked]
     if not applied and not talk.made("apply_fix") and diagnosis.healthy(worst) and not wanted:
         return _resolve(f"Nothing was wrong: {worst.service} is healthy. {_sentence(_quotes(worst)[:2])}")
@@ -337,17 +346,18 @@ def _next_fix(
         return _escalate(talk, _why_stuck(worst, applied, refused))
     fix = open_fixes[0]
     asked_for = fix.action in wanted
-    reason = _case(talk, worst, best, fix, refused, applied, asked_for=asked_for)
+    case = _case(talk, worst, best, fix, refused, applied, asked_for=asked_for)
     args: dict[str, Any] = {"service": worst.service, "action": fix.action}
     if fix.action == "resize_pool":
         args["size"] = _size(talk.answer if asked_for else "", worst)
+    short = f"{_sentence(best.support)[:400]} It looks like {best.rule.title}." if best else case[:600]
     proposed = [call.args.get("action") for call in talk.made("propose_fix")]
     if talk.can("propose_fix") and fix.action not in proposed:
         return Step(
             text=f"For {worst.service} I propose {_named(fix, args)}, because {fix.why}.",
-            calls=(("propose_fix", {**args, "reason": reason, "expected": fix.check}),),
+            calls=(("propose_fix", {**args, "reason": short, "expected": fix.check}),),
         )
-    return Step(text=reason, calls=(("apply_fix", {**args, "reason": _short(reason)}),))
+    return Step(text=case, calls=(("apply_fix", {**args, "reason": short}),))
 
 
 def _hypothesis(talk: Conversation, worst: Readings) -> Hypothesis | None:
@@ -371,15 +381,17 @@ def _case(
     *,
     asked_for: bool,
 ) -> str:
-    """Say what an approver needs to know: what was seen, what is wanted, what it breaks, whether it can be undone."""
+    """Say what an approver needs: what was seen, what is wanted, what it breaks, whether it can be undone."""
     seen = best.support if best else tuple(_quotes(worst))
     parts = [f"{worst.service} is {worst.status}: {_sentence(seen)}"]
     if asked_for and talk.answer:
         parts.append(f'A person answered: "{talk.answer[:160]}".')
     elif best:
-        parts.append(f"That points to a {best.rule.title}.")
+        parts.append(f"That points to {best.rule.title}.")
     for call in refused:
-        parts.append(f"{call.args.get('action')} did not happen ({_reason(call)[:160]}), so I try another way.")
+        parts.append(
+            f"{call.args.get('action')} did not happen ({_reason(call)[:160]}), so I try another way."
+        )
     for call in applied:
         parts.append(f"{call.args.get('action')} was done and did not heal it.")
     args = {"size": _size(talk.answer if asked_for else "", worst)} if fix.action == "resize_pool" else {}
@@ -392,7 +404,9 @@ def _case(
 def _look(talk: Conversation, fix: Call, service: str, *, again: bool) -> Step:
     window = float(talk.readings(service).health.get("window_seconds", 2))
     changed = json.dumps(fix.result.get("changed", {}))
-    text = "It has not recovered yet; I look once more." if again else f"The service did it ({changed[:160]})."
+    text = (
+        "It has not recovered yet; I look once more." if again else f"The service did it ({changed[:160]})."
+    )
     return Step(
         text=f"{text} A reading means something once a whole window lies behind the change.",
         calls=(("get_service_health", {"service": service, "wait_seconds": min(LONGEST_LOOK, window + 1)}),),
@@ -401,7 +415,8 @@ def _look(talk: Conversation, fix: Call, service: str, *, again: bool) -> Step:
 
 def _healed(fix: Call, now: Readings) -> Step:
     before = fix.result.get("before", {})
-    was = f"{before.get('error_ratio', 0):.0%} of requests failed, p95 was {(before.get('latency_ms') or {}).get('p95', 0)} ms"
+    slow = (before.get("latency_ms") or {}).get("p95", 0)
+    was = f"{before.get('error_ratio', 0):.0%} of requests failed, p95 was {slow} ms"
     return _resolve(
         f"{fix.args.get('action')} healed {now.service}. Before: {was}. Now: {_sentence(_quotes(now)[:3])}"
     )
@@ -421,7 +436,8 @@ def _escalate(talk: Conversation, why: str) -> Step:
             summary=why, confidence=0.5, rationale="I may not hand it over.", signal="escalate", evidence=[]
         )
     return Step(
-        text=f"I hand it over to {team}. {why}", calls=(("mark_escalated", {"team": team, "reason": why[:2000]}),)
+        text=f"I hand it over to {team}. {why}",
+        calls=(("mark_escalated", {"team": team, "reason": why[:2000]}),),
     )
 
 
@@ -439,17 +455,21 @@ def _report_ending(talk: Conversation, ended: Sequence[Call]) -> Step:
     outcome = last.result
     resolved = outcome.get("outcome") == "resolved"
     return _report(
-        summary=str(outcome.get("resolution") or f"Handed over to {outcome.get('team')}: {outcome.get('reason')}"),
+        summary=str(
+            outcome.get("resolution") or f"Handed over to {outcome.get('team')}: {outcome.get('reason')}"
+        ),
         confidence=0.95 if resolved else 0.6,
         rationale=("Health and metrics were read again after the fix." if applied else "No fix was applied.")
         if resolved
         else "What could be tried was tried, or a person decided it.",
         signal="resolved" if resolved else "escalate",
-        evidence=[f"{call.args.get('action')}: {json.dumps(call.result.get('changed', {}))}" for call in applied],
+        evidence=[
+            f"{call.args.get('action')}: {json.dumps(call.result.get('changed', {}))}" for call in applied
+        ],
     )
 
 
-# Words --------------------------------------------------------------------------------------------------------
+# Words ------------------------------------------------------------------------------------------------------
 
 
 def _report(
@@ -490,8 +510,12 @@ def _why_stuck(worst: Readings, applied: Sequence[Call], refused: Sequence[Call]
 
 
 def _rationale(best: Hypothesis) -> str:
-    against = f" Against it: {_sentence(best.against)}" if best.against else " Nothing read speaks against it."
-    return f"{len(best.support)} of {len(best.rule.symptoms)} symptoms of a {best.rule.title} are there.{against}"
+    against = (
+        f" Against it: {_sentence(best.against)}" if best.against else " Nothing read speaks against it."
+    )
+    return (
+        f"{len(best.support)} of {len(best.rule.symptoms)} symptoms of {best.rule.title} are there.{against}"
+    )
 
 
 def _quotes(readings: Readings) -> list[str]:
@@ -509,10 +533,6 @@ def _quotes(readings: Readings) -> list[str]:
 
 def _sentence(parts: Sequence[str]) -> str:
     return f"{'; '.join(parts)}." if parts else ""
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 600 else f"{text[:599]}…"
 
 
 def _size(asked: str, readings: Readings) -> int:
@@ -543,11 +563,11 @@ ROLES: dict[str, Callable[[Conversation], Step]] = {
 }
 
 
-# The chat model -------------------------------------------------------------------------------------------------
+# The chat model ---------------------------------------------------------------------------------------------
 
 
 class OfflineInvestigator(BaseChatModel):
-    """A LangChain chat model that investigates by rules; token counts are estimates at four letters a token."""
+    """A chat model that investigates by rules; its token counts are estimates, at four letters a token."""
 
     model: str = NAME
 

@@ -40,23 +40,29 @@ def read_outcome(values: dict[str, Any]) -> Outcome:
     )
 
 
+def flat_input(given: dict[str, Any]) -> dict[str, Any]:
+    """Return a first input whose overrides stand beside the query, as most graphs take it."""
+    overrides = given.pop("state_overrides")
+    return {**overrides, **given}
+
+
 @dataclass(frozen=True, kw_only=True)
 class GraphSpec:
     """One graph that sessions may run.
 
     `build(checkpointer)` compiles it; `initial` makes its first input from `{query, environment, session_id,
-    **state_overrides}`; `nodes` are its steps in the order that a person would draw them.
+    state_overrides}`; `nodes` are its steps in the order that a person would draw them.
     """
 
     name: str
     build: Callable[[Saver], Graph]
-    initial: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    initial: Callable[[dict[str, Any]], dict[str, Any]] = flat_input
     outcome: Callable[[dict[str, Any]], Outcome] = read_outcome
     nodes: tuple[str, ...] = ()
 
 
 def _incident() -> GraphSpec:
-    from sessions_app.agents.incident import spec
+    from sessions_app.agents.incident.spec import spec
 
     return spec()
 

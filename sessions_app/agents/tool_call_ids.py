@@ -56,13 +56,14 @@ def unique_tool_call_ids(
     """
     used = {call["id"] for message in before if isinstance(message, AIMessage) for call in _calls(message)}
     messages: list[BaseMessage] = []
-    renamed: _Renamed = {}
+    queue = _Queue({})
     for message in answer:
         if isinstance(message, AIMessage):
             message, renamed = _rename(message, used)
-        elif isinstance(message, ToolMessage) and message.tool_call_id in renamed:
+            queue = _Queue(renamed)
+        elif isinstance(message, ToolMessage):
             # create_agent answers the call of a structured report itself, in the same breath.
-            new = _Queue(renamed).take(message.tool_call_id)
+            new = queue.take(message.tool_call_id)
             message = message.model_copy(update={"tool_call_id": new})
         messages.append(message)
     return messages

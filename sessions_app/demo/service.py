@@ -8,17 +8,18 @@ stream of orders through that same code, so every number in `/metrics` was measu
 One fault at a time, and what heals it:
 
 - `pool_exhausted`: a batch job keeps 19 of the pool's 20 connections, so orders wait and time out. Healed by
-  `resize_pool` to at least 24. A `restart` drops the batch's connections, but it comes back for them after half
-  a window. Rolling back or cleaning up changes nothing about it.
+  `resize_pool` to at least 24. A `restart` drops the batch's connections, but it comes back for them after
+  half a window. Rolling back or cleaning up changes nothing about it.
 - `bad_deploy`: a new version goes live whose pricing raises for orders that carry a coupon (three in five).
   Healed by `roll_back`, because the fault is in the code: it survives a restart.
-- `memory_leak`: a warm-up that went wrong fills a cache that nothing evicts, up to 72 MB, and orders slow down
-  with it. Healed by `restart`, which replaces the process (same pid, same port) and so gives the memory back.
+- `memory_leak`: a warm-up that went wrong fills a cache that nothing evicts, up to 72 MB, and orders slow
+  down with it. Healed by `restart`, which replaces the process (same pid, same port): the memory is given
+  back.
 - `disk_full`: crash dumps fill the spool's quota and receipts cannot be written. Healed by `clean_up`.
 
 What lasts (version, pool size, deployment history, the fault) is kept in `state.json`, so a fault outlives a
-restart of the server that owns this process. Standard library only, and nothing of Django: it is a stranger to
-CLM that CLM reads over HTTP.
+restart of the server that owns this process. Standard library only, and nothing of Django: it is a stranger
+to CLM that CLM reads over HTTP.
 """
 
 from __future__ import annotations
@@ -301,14 +302,14 @@ class Checkout:
 
     def price(self, number: int) -> int:
         """Price an order in cents, with the code of the version that is live."""
-        coupon = {"code": "SPRING", "percent": 10} if number % 5 < 3 else None
+        coupon: dict[str, Any] | None = {"code": "SPRING", "percent": 10} if number % 5 < 3 else None
         cents = 1999 + number % 7 * 100
         if coupon is None:
             return cents
         if self.state["version"] in self.state["broken"]:
             # The bad version reads a field that coupons do not have.
-            return cents * (100 - int(coupon["discount"])) // 100
-        return cents * (100 - int(coupon["percent"])) // 100
+            return cents * int(100 - coupon["discount"]) // 100
+        return cents * int(100 - coupon["percent"]) // 100
 
     def take_order(self) -> tuple[int, dict[str, Any]]:
         """Handle one order, from the pool to the receipt; return the HTTP status and the answer."""

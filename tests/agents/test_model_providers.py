@@ -289,6 +289,17 @@ async def test_a_report_that_does_not_fit_is_asked_for_again(desk: Callable[...,
     assert messages[-1]["tool_call_id"] == messages[-2]["tool_calls"][0]["id"] != "call_0"
 
 
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_the_same_holds_for_an_agent_that_is_driven_without_a_loop(
+    provider: MakeFile, desk: Callable[..., Desk]
+) -> None:
+    with FakeModelServer(Answer(status=500), LOOK, Answer(status=502), DONE, key=KEY) as server:
+        it = desk(provider, server)
+        answer = it.agent.invoke({"messages": [("user", "checkout is slow")]})
+    assert answer["structured_response"].confidence == 0.9
+    assert it.ran == [("checkout", 5)]
+
+
 async def test_what_is_no_failure_of_the_request_goes_on_as_it_is() -> None:
     calls = model_calls.ModelCalls(model="openai:x", timeout_seconds=1, max_retries=2)
     asked: list[int] = []

@@ -1,8 +1,8 @@
 """The incident graph: intake -> triage -> deep_investigator -> confidence -> resolution.
 
-Each agent is a LangChain agent with its own prompt file and tools, and ends with a `Report`. The state is JSON and
-nothing else, so a checkpoint can be read by any later version. A node may run again when its thread is resumed:
-before an agent is driven it only writes to the journal, which writes once per key.
+Each agent is a LangChain agent with its own prompt file and tools, and ends with a `Report`. The state is
+JSON and nothing else, so a checkpoint can be read by any later version. A node may run again when its
+thread is resumed: before an agent is driven it only writes to the journal, which writes once per key.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResp
 from langchain.agents.structured_output import ToolStrategy
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphRecursionError
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -70,12 +71,12 @@ AGENTS: dict[str, AgentSpec] = {
     for spec in (
         AgentSpec(
             name="triage",
-            description="Looks at the health and metrics of the environment and says what is affected, how badly.",
+            description="Reads health and metrics of the environment; says what is affected, and how badly.",
             tools=("local_observability:get_service_health", "local_observability:get_metrics", UPDATE),
         ),
         AgentSpec(
             name="deep_investigator",
-            description="Reads logs, deployments and metrics side by side and forms one hypothesis about the cause.",
+            description="Reads logs, deployments and metrics; forms one hypothesis about the cause.",
             tools=(
                 "local_observability:get_logs",
                 "local_observability:check_deployment_history",
@@ -86,7 +87,7 @@ AGENTS: dict[str, AgentSpec] = {
         ),
         AgentSpec(
             name="resolution",
-            description="Proposes one fix, applies it when a person allows it, checks that it healed, or hands over.",
+            description="Proposes a fix, applies it once allowed, checks that it healed, or hands over.",
             tools=(
                 "local_observability:get_service_health",
                 "local_observability:get_metrics",
@@ -140,7 +141,7 @@ ANSWER_SCHEMA: dict[str, Any] = {
 }
 
 
-# Intake -----------------------------------------------------------------------------------------------------------
+# Intake -----------------------------------------------------------------------------------------------------
 
 _HINTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("database", ("pool", "connection", "database", "sql", "deadlock")),
@@ -153,7 +154,9 @@ _HINTS: tuple[tuple[str, tuple[str, ...]], ...] = (
 _SEVERE = ("outage", " down", "nobody can", "all customers", "data loss", "critical", "sev1", "p1")
 
 
-def take_in(query: str, environment: str, known: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def take_in(
+    query: str, environment: str, known: Sequence[str], overrides: Mapping[str, Any]
+) -> dict[str, Any]:
     """Read what rules can read from a query: which services it is about, what kind, how bad.
 
     `state_overrides` may name `services`, `severity` and `category`; what it names is not guessed.
@@ -189,7 +192,7 @@ async def intake(state: IncidentState, runtime: Runtime[RunContext]) -> dict[str
     return {"query": query, "environment": environment, "intake": taken, "outcome": None}
 
 
-# The agents -------------------------------------------------------------------------------------------------------
+# The agents -------------------------------------------------------------------------------------------------
 
 
 def quoted(text: str) -> str:
@@ -260,7 +263,7 @@ class TurnLimit(AgentMiddleware[Any, Any]):
 
 
 def read_report(result: Mapping[str, Any]) -> Report:
-    """Return an agent's report; one that is missing or unreadable becomes a report that is sure of nothing."""
+    """Return an agent's report; a missing or unreadable one becomes a report that is sure of nothing."""
     found = result.get("structured_response")
     if isinstance(found, Report):
         return found
@@ -290,8 +293,9 @@ def read_usage(messages: Sequence[AnyMessage]) -> Usage:
 def read_outcome(messages: Sequence[AnyMessage], report: Report) -> Outcome:
     """Read from the tools that really ran how the incident ended.
 
-    The last of `mark_resolved` and `mark_escalated` decides; where neither ran, a notice to the people on call
-    hands it over. A call that was rejected, or that a person answered in the tool's place, ended nothing.
+    The last of `mark_resolved` and `mark_escalated` decides; where neither ran, a notice to the people on
+    call hands it over. A call that was rejected, or that a person answered in the tool's place, ended
+    nothing.
     """
     ends: dict[str, dict[str, Any]] = {}
     for message in messages:
@@ -307,7 +311,8 @@ def read_outcome(messages: Sequence[AnyMessage], report: Report) -> Outcome:
     last = marks[-1]
     if last["outcome"] == "resolved":
         return Outcome(status="resolved", resolution=str(last.get("resolution", "")), team=None)
-    return Outcome(status="escalated", resolution=str(last.get("reason", "")), team=str(last.get("team") or "") or None)
+    team = str(last.get("team") or "") or None
+    return Outcome(status="escalated", resolution=str(last.get("reason", "")), team=team)
 
 
 def _ended(text: str) -> dict[str, Any] | None:
@@ -344,12 +349,16 @@ def _agent_node(
         middleware=[TurnLimit(MOST_TURNS), *middleware],
         response_format=ToolStrategy(Report),
         context_schema=RunContext,
-        # An agent that can stop at a gate shares the thread's checkpoints; one that cannot has no use for them.
+        # An agent that can stop at a gate shares the thread's checkpoints; another has no use for them.
         checkpointer=None if gateable else False,
         name=spec.name,
     )
-    # langgraph 1.2 fails on durability "sync" in a graph without a checkpointer.
-    drive = {} if gateable else {"durability": "async"}
+    config: RunnableConfig = {"recursion_limit": 4 * MOST_TURNS}
+    if not gateable:
+        # langgraph 1.2 fails in a graph without a checkpointer when the durability that it inherits is
+        # "sync", and warns when it is given one by argument; this is the key that the parent hands it down
+        # by.
+        config["configurable"] = {"__pregel_durability": "async"}
 
     async def node(state: IncidentState, runtime: Runtime[RunContext]) -> dict[str, Any]:
         context = runtime.context
@@ -358,9 +367,8 @@ def _agent_node(
         try:
             result = await agent.ainvoke(
                 {"messages": [HumanMessage(briefing(state, context.session_id))]},
-                {"recursion_limit": 4 * MOST_TURNS},
+                config,
                 context=context,
-                **cast(Any, drive),
             )
         except GraphRecursionError:
             result = {"messages": []}
@@ -377,7 +385,7 @@ def _agent_node(
     return node
 
 
-# The question about confidence --------------------------------------------------------------------------------------
+# The question about confidence ------------------------------------------------------------------------------
 
 
 def _confidence_node(enough: float) -> Node:
@@ -447,8 +455,8 @@ def build(
 ) -> CompiledStateGraph[Any, RunContext, Any, Any]:
     """Compile the graph.
 
-    `models` and `middleware` are asked once per agent; `may_gate` says of a public tool name whether a call of it
-    could ever stop for a person. Below `enough` confidence a person is asked before anything is done.
+    `models` and `middleware` are asked once per agent; `may_gate` says of a public tool name whether a call
+    of it could ever stop for a person. Below `enough` confidence a person is asked before anything is done.
     """
     graph = StateGraph(IncidentState, context_schema=RunContext)
     graph.add_node("intake", intake)

@@ -24,8 +24,8 @@ TAIL_BYTES = 64 * 1024
 MOST_WAIT_SECONDS = 5.0
 MEGABYTE = 2**20
 
-#: What the framework hands a tool: its `context` is the `RunContext`. It stays untyped here because the argument
-#: schema that is made from a tool's signature would try to validate the journal in it.
+#: What the framework hands a tool: its `context` is the `RunContext`. It stays untyped here because the
+#: argument schema that is made from a tool's signature would try to validate the journal in it.
 Caller = ToolRuntime[Any, Any]
 
 _SAMPLE = re.compile(r"^([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*?)\})?\s+(\S+)")

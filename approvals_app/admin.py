@@ -1,0 +1,211 @@
+"""Gates and decisions in Django's admin, to be read: deciding happens on the desk, where the digest is shown."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+
+from approvals_app.models import Decision, Gate
+from sessions_app.admin import (
+    EnvironmentFilter,
+    HistoryAdmin,
+    HistoryInline,
+    SessionAdmin,
+    json_line,
+    json_text,
+    span_text,
+)
+from sessions_app.models import Session
+
+
+class GateEnvironmentFilter(EnvironmentFilter):
+    """By the environment of the gate's session."""
+
+    column = "session__environment"
+
+
+class DecisionInline(HistoryInline):
+    """Who decided it, what, why, and through which surface."""
+
+    model = Decision
+    seen_with = "approvals_app.view_gate"
+    fields = ("created_at", "type", "actor", "channel", "message", "approver_note", "edited_line", "digest")
+    joined = ("actor",)
+
+    @admin.display(description="edited arguments")
+    def edited_line(self, decision: Decision) -> str:
+        """Show the arguments that the approver wrote instead."""
+        return json_line(decision.edited_args)
+
+
+@admin.register(Gate)
+class GateAdmin(HistoryAdmin):
+    """Gates, the audit rows of interrupts."""
+
+    seen_with = "approvals_app.view_gate"
+    list_display = (
+        "id",
+        "status",
+        "headline",
+        "tool",
+        "risk",
+        "environment",
+        "session_link",
+        "expires",
+        "on_desk",
+    )
+    list_filter = ("status", "kind", "risk", "reason", GateEnvironmentFilter)
+    list_select_related = ("session",)
+    search_fields = ("headline", "tool", "session__id", "session__query", "tool_call_id")
+    search_help_text = "Words of the headline, a tool, a session's id or words of its query."
+    date_hierarchy = "created_at"
+    ordering = ("-created_at", "-pk")
+    inlines = (DecisionInline,)
+    readonly_fields = (
+        *("session_link", "environment", "expires", "on_desk", "calls_text", "consequence_text"),
+        *("evidence_text", "allowed_text", "request_text", "answer_text"),
+    )
+    fieldsets = (
+        (
+            "What it wants",
+            {
+                "fields": (
+                    "headline",
+                    "status",
+                    "session_link",
+                    "environment",
+                    "agent",
+                    "tool",
+                    "calls_text",
+                    "question",
+                )
+            },
+        ),
+        (
+            "Why it was asked",
+            {"fields": ("reason", "risk", "rule", "rule_version", "reasoning", "consequence_text")},
+        ),
+        ("What became of it", {"fields": ("created_at", "expires", "decided_at", "answer_text", "on_desk")}),
+        (
+            "For the record",
+            {
+                "classes": ("collapse",),
+                "fields": (
+                    *("kind", "run", "interrupt_id", "checkpoint_id", "tool_call_id", "digest"),
+                    *("allowed_text", "evidence_text", "request_text"),
+                ),
+            },
+        ),
+    )
+
+    def view_on_site(self, obj: Gate) -> str:
+        """Link to the gate's page on the desk."""
+        return obj.get_absolute_url()
+
+    @admin.display(description="environment", ordering="session__environment")
+    def environment(self, gate: Gate) -> str:
+        """Show where its session is."""
+        return gate.session.environment
+
+    @admin.display(description="session", ordering="session_id")
+    def session_link(self, gate: Gate) -> str:
+        """Link to the session's page in the admin."""
+        address = reverse("admin:sessions_app_session_change", args=[gate.session_id])
+        return format_html('<a href="{}">{}</a>', address, gate.session_id)
+
+    @admin.display(description="expires", ordering="expires_at")
+    def expires(self, gate: Gate) -> str:
+        """Say how much time is left, or that no time matters any more."""
+        if gate.expired:
+            return f"expired at {gate.expires_at:%Y-%m-%d %H:%M} UTC"
+        if not gate.pending:
+            return "–"
+        return f"in {span_text(gate.expires_at - timezone.now())}"
+
+    @admin.display(description="desk")
+    def on_desk(self, gate: Gate) -> str:
+        """Link to the page on which it is decided."""
+        words = "decide" if gate.pending and not gate.expired else "look"
+        return format_html('<a href="{}">{}</a>', gate.get_absolute_url(), words)
+
+    @admin.display(description="calls")
+    def calls_text(self, gate: Gate) -> str:
+        """Lay the calls out."""
+        return json_text(gate.calls)
+
+    @admin.display(description="consequence")
+    def consequence_text(self, gate: Gate) -> str:
+        """Lay out what would follow."""
+        return json_text(gate.consequence)
+
+    @admin.display(description="evidence")
+    def evidence_text(self, gate: Gate) -> str:
+        """Lay out what it rests on."""
+        return json_text(gate.evidence)
+
+    @admin.display(description="may be answered with")
+    def allowed_text(self, gate: Gate) -> str:
+        """List the decision types that the graph takes."""
+        return ", ".join(gate.allowed) or "–"
+
+    @admin.display(description="request")
+    def request_text(self, gate: Gate) -> str:
+        """Lay the interrupt's value out."""
+        return json_text(gate.request)
+
+    @admin.display(description="answer")
+    def answer_text(self, gate: Gate) -> str:
+        """Lay out what the graph was told."""
+        return json_text(gate.answer)
+
+
+@admin.register(Decision)
+class DecisionAdmin(HistoryAdmin):
+    """Decisions, over all gates."""
+
+    seen_with = "approvals_app.view_gate"
+    list_display = ("created_at", "type", "actor", "channel", "gate", "session_link", "message")
+    list_filter = ("type", "channel")
+    list_select_related = ("actor", "gate")
+    search_fields = ("gate__headline", "gate__tool", "gate__session__id", "actor__username", "message")
+    search_help_text = "Words of the gate's headline or the reason, a tool, a session's id, a person."
+    date_hierarchy = "created_at"
+    ordering = ("-pk",)
+    fields = (
+        *("created_at", "type", "actor", "channel", "gate", "session_link"),
+        *("message", "edited_text", "approver_note", "digest"),
+    )
+    readonly_fields = ("session_link", "edited_text")
+
+    @admin.display(description="session", ordering="gate__session_id")
+    def session_link(self, decision: Decision) -> str:
+        """Link to the session's page in the admin."""
+        address = reverse("admin:sessions_app_session_change", args=[decision.gate.session_id])
+        return format_html('<a href="{}">{}</a>', address, decision.gate.session_id)
+
+    @admin.display(description="edited arguments")
+    def edited_text(self, decision: Decision) -> str:
+        """Lay out the arguments that the approver wrote instead."""
+        return json_text(decision.edited_args)
+
+
+class GateInline(HistoryInline):
+    """A session's gates, on the session's own page."""
+
+    model = Gate
+    seen_with = "approvals_app.view_gate"
+    verbose_name_plural = "Gates"
+    show_change_link = True
+    fields = ("id", "status", "headline", "tool", "risk", "reason", "created_at", "decided_at", "expires_at")
+
+
+class SessionWithGatesAdmin(SessionAdmin):
+    """The session's page with its gates first: sessions_app knows none, so they are added from here."""
+
+    inlines = (GateInline, *SessionAdmin.inlines)
+
+
+admin.site.unregister(Session)
+admin.site.register(Session, SessionWithGatesAdmin)

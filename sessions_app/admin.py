@@ -1,0 +1,479 @@
+"""Incident triage in Django's admin: history to read, and two verbs (rerun, stop) that go through the models.
+
+Nothing here can add, change or delete history, not even as a superuser: the permissions say no before the
+append-only tables would.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import Model, OuterRef, QuerySet, Subquery
+from django.forms.models import BaseInlineFormSet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from sessions_app.agents import config, registry
+from sessions_app.exceptions import ClmError
+from sessions_app.models import AgentRun, ApiToken, Run, Session, SessionEvent, ToolCall
+from sessions_app.querysets import MAX_PAGE
+
+if TYPE_CHECKING:
+    _Admin = admin.ModelAdmin[Any]
+    _Inline = admin.TabularInline[Any, Any]
+    _Formset = BaseInlineFormSet[Any, Any, Any]
+else:
+    _Admin, _Inline, _Formset = admin.ModelAdmin, admin.TabularInline, BaseInlineFormSet
+
+#: As much of a JSON value as a row of an inline shows.
+ROW_TEXT = 600
+
+
+# How things are shown ---------------------------------------------------------------------------------------------
+
+
+def span_text(span: timedelta) -> str:
+    """Return a span in its largest whole unit, as the desk writes it: "40 s", "12 min", "3 h", "5 d"."""
+    seconds = max(0, int(span.total_seconds()))
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def json_text(value: Any) -> SafeString:
+    """Return a JSON value laid out for reading, or a dash where there is none."""
+    if not value:
+        return SafeString("–")
+    text = json.dumps(value, indent=2, ensure_ascii=False, cls=DjangoJSONEncoder)
+    return format_html("<pre>{}</pre>", text)
+
+
+def json_line(value: Any) -> str:
+    """Return a JSON value on one line, cut to what a row can hold."""
+    text = json.dumps(value, ensure_ascii=False, cls=DjangoJSONEncoder) if value else "–"
+    return text if len(text) <= ROW_TEXT else f"{text[: ROW_TEXT - 1]}…"
+
+
+# What history is --------------------------------------------------------------------------------------------------
+
+
+class History:
+    """Permissions of what has happened: to be read by whoever may read `seen_with`, to be written by nobody."""
+
+    seen_with = "sessions_app.view_session"
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Ask for the permission of the page that it belongs to, so one role sees a whole incident."""
+        return request.user.has_perm(self.seen_with)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Show it on the admin's first page to whoever may read it."""
+        return request.user.has_perm(self.seen_with)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: rows come from verbs."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: history is not changed."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: history is not deleted; this also takes `delete_selected` away."""
+        return False
+
+
+class HistoryAdmin(History, _Admin):
+    """A list and a page of rows that only verbs write."""
+
+    list_per_page = 50
+    list_max_show_all = MAX_PAGE
+    show_full_result_count = False
+
+
+class LatestRows(_Formset):
+    """The latest rows of an inline, oldest first: a session can have more events than a page can hold (S32)."""
+
+    def get_queryset(self) -> Any:
+        """Return at most MAX_PAGE rows, read once."""
+        if not hasattr(self, "_latest"):
+            newest = super().get_queryset().order_by("-pk")[:MAX_PAGE]
+            self._latest = list(reversed(newest))
+        return self._latest
+
+
+class HistoryInline(History, _Inline):
+    """Rows of history on the page of what they belong to; related rows come in the same query."""
+
+    formset = LatestRows
+    extra = 0
+    can_delete = False
+    joined: Sequence[str] = ()
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Make every column text: the form has no widget to build and no choice to query."""
+        return self.fields or ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Bring what a row names with it."""
+        return super().get_queryset(request).select_related(*self.joined)
+
+
+# Filters ----------------------------------------------------------------------------------------------------------
+
+
+class EnvironmentFilter(admin.SimpleListFilter):
+    """By environment, of those that are configured; asks the database nothing."""
+
+    title = "environment"
+    parameter_name = "environment"
+    column = "environment"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer each configured environment."""
+        return [(name, name) for name in config.current().environments.names]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the rows of the chosen one."""
+        return queryset.filter(**{self.column: self.value()}) if self.value() else queryset
+
+
+class GraphFilter(admin.SimpleListFilter):
+    """By graph, of those that are registered."""
+
+    title = "graph"
+    parameter_name = "graph"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer each registered graph."""
+        return [(name, name) for name in registry.names()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the sessions of the chosen one."""
+        return queryset.filter(graph=self.value()) if self.value() else queryset
+
+
+class AgeFilter(admin.SimpleListFilter):
+    """By how long ago a session was submitted."""
+
+    title = "age"
+    parameter_name = "age"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer what somebody on call asks for."""
+        return [
+            ("today", "today"),
+            ("24h", "the last 24 hours"),
+            ("7d", "the last 7 days"),
+            ("older", "older"),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the sessions of that age; an unknown word keeps all."""
+        now = timezone.now()
+        week = now - timedelta(days=7)
+        midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
+        since = {"today": midnight, "24h": now - timedelta(hours=24), "7d": week}.get(self.value() or "")
+        if since:
+            return queryset.filter(created_at__gte=since)
+        return queryset.filter(created_at__lt=week) if self.value() == "older" else queryset
+
+
+# The session ------------------------------------------------------------------------------------------------------
+
+
+class EventInline(HistoryInline):
+    """What happened, in order."""
+
+    model = SessionEvent
+    verbose_name_plural = f"Events (the latest {MAX_PAGE})"
+    fields = ("seq", "ts", "kind", "what", "payload_line", "actor")
+    joined = ("actor",)
+
+    @admin.display(description="what")
+    def what(self, event: SessionEvent) -> str:
+        """Say what the kind means."""
+        return event.text
+
+    @admin.display(description="payload")
+    def payload_line(self, event: SessionEvent) -> str:
+        """Show the payload on one line."""
+        return json_line(event.payload)
+
+
+class RunInline(HistoryInline):
+    """Each drive of the graph."""
+
+    model = Run
+    verbose_name_plural = f"Runs (the latest {MAX_PAGE})"
+    fields = ("id", "kind", "status", "attempt", "worker", "created_at", "started_at", "ended_at", "error")
+
+
+class AgentRunInline(HistoryInline):
+    """Each agent's turn: what it found, how sure it is, what it cost."""
+
+    model = AgentRun
+    verbose_name = "agent turn"
+    verbose_name_plural = f"Agent turns (the latest {MAX_PAGE})"
+    fields = ("agent", "started_at", "ended_at", "summary", "confidence", "signal", "tokens")
+
+    @admin.display(description="tokens in / out")
+    def tokens(self, turn: AgentRun) -> str:
+        """Show what the turn cost."""
+        return f"{turn.input_tokens:,} / {turn.output_tokens:,}"
+
+
+class ToolCallInline(HistoryInline):
+    """Each call of the ledger: how it was judged, who approved it, how it ended."""
+
+    model = ToolCall
+    verbose_name_plural = f"Tool calls (the latest {MAX_PAGE})"
+    fields = ("ts", "agent", "tool", "args_line", "risk", "reason", "status", "approver", "answer_line")
+
+    @admin.display(description="arguments")
+    def args_line(self, call: ToolCall) -> str:
+        """Show the arguments on one line."""
+        return json_line(call.args)
+
+    @admin.display(description="result")
+    def answer_line(self, call: ToolCall) -> str:
+        """Show the beginning of what the tool returned, or of what went wrong."""
+        text = call.error or call.result or "–"
+        return text if len(text) <= ROW_TEXT else f"{text[: ROW_TEXT - 1]}…"
+
+
+@admin.register(Session)
+class SessionAdmin(HistoryAdmin):
+    """Sessions, as somebody on call looks for them."""
+
+    list_display = ("id", "stored_status", "environment", "requested_by", "age", "label", "latest_agent")
+    list_filter = ("status", EnvironmentFilter, GraphFilter, AgeFilter)
+    list_select_related = ("requester",)
+    search_fields = ("id", "query", "summary", "requester__username", "submitter_id")
+    search_help_text = "An id, or words of the query, the summary or the requester's name."
+    date_hierarchy = "created_at"
+    ordering = ("-created_at", "-pk")
+    actions = ("rerun_sessions", "stop_sessions")
+    inlines: tuple[type[HistoryInline], ...] = (RunInline, AgentRunInline, ToolCallInline, EventInline)
+    readonly_fields = (
+        *("stored_status", "requested_by", "age", "latest_agent", "tokens", "every_event"),
+        *("findings_text", "tags_text", "overrides_text", "extra_text"),
+    )
+    fieldsets = (
+        (
+            "What was asked",
+            {
+                "fields": (
+                    "stored_status",
+                    "query",
+                    "environment",
+                    "requested_by",
+                    "submitter_team",
+                    "age",
+                    "created_at",
+                )
+            },
+        ),
+        (
+            "What was found",
+            {"fields": ("summary", "severity", "category", "findings_text", "tags_text", "latest_agent")},
+        ),
+        ("How it ended", {"fields": ("resolution", "ended_at", "parent", "dedup_rationale")}),
+        (
+            "For the record",
+            {
+                "classes": ("collapse",),
+                "fields": ("graph", "tokens", "every_event", "updated_at", "overrides_text", "extra_text"),
+            },
+        ),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Session]:
+        """Bring the latest agent's name with each row."""
+        turns = AgentRun.objects.filter(session=OuterRef("pk")).order_by("-pk")
+        return super().get_queryset(request).annotate(agent_now=Subquery(turns.values("agent")[:1]))
+
+    def has_stop_permission(self, request: HttpRequest) -> bool:
+        """Say who may stop and rerun: the permission that the desk asks for, too."""
+        return request.user.has_perm("sessions_app.stop_session")
+
+    def view_on_site(self, obj: Session) -> str:
+        """Link to the session's page on the desk."""
+        return obj.get_absolute_url()
+
+    # Columns ----------------------------------------------------------------------------------------------------
+
+    @admin.display(description="status", ordering="status")
+    def stored_status(self, session: Session) -> str:
+        """Show the stored word, which the API, the log and the commands use as well (S1)."""
+        return session.status
+
+    @admin.display(description="requester", ordering="requester__username")
+    def requested_by(self, session: Session) -> str:
+        """Name who asked: the person, or else whom the client named."""
+        return session.requester.get_username() if session.requester else session.submitter_id or "–"
+
+    @admin.display(description="age", ordering="created_at")
+    def age(self, session: Session) -> str:
+        """Say how long ago it was submitted."""
+        return span_text(timezone.now() - session.created_at)
+
+    @admin.display(description="label")
+    def label(self, session: Session) -> str:
+        """Show what was found, or else what was asked."""
+        return session.label
+
+    @admin.display(description="agent")
+    def latest_agent(self, session: Session) -> str:
+        """Name the agent that had the session last."""
+        return getattr(session, "agent_now", None) or "–"
+
+    @admin.display(description="tokens in / out")
+    def tokens(self, session: Session) -> str:
+        """Show what the session cost."""
+        return f"{session.input_tokens:,} / {session.output_tokens:,}"
+
+    @admin.display(description="events")
+    def every_event(self, session: Session) -> str:
+        """Link to all its events; the page itself shows the latest."""
+        address = reverse(
+            "admin:sessions_app_sessionevent_changelist", query={"session__id__exact": session.pk}
+        )
+        return format_html('<a href="{}">{} events</a>', address, session.version)
+
+    @admin.display(description="findings")
+    def findings_text(self, session: Session) -> str:
+        """Lay the findings out."""
+        return json_text(session.findings)
+
+    @admin.display(description="tags")
+    def tags_text(self, session: Session) -> str:
+        """List the tags."""
+        return ", ".join(map(str, session.tags)) or "–"
+
+    @admin.display(description="state overrides")
+    def overrides_text(self, session: Session) -> str:
+        """Lay out what the submission put into the graph."""
+        return json_text(session.state_overrides)
+
+    @admin.display(description="extra fields")
+    def extra_text(self, session: Session) -> str:
+        """Lay out what the agents noted beside the incident."""
+        return json_text(session.extra_fields)
+
+    # Actions ----------------------------------------------------------------------------------------------------
+
+    @admin.action(description="Rerun the selected sessions", permissions=["stop"])
+    def rerun_sessions(self, request: HttpRequest, queryset: QuerySet[Session]) -> None:
+        """Ask for a rerun of each; one that waits for a decision is refused, its question is kept (S12)."""
+
+        def rerun(session: Session) -> str:
+            return f"{session.pk}: rerun queued as run {session.rerun(actor=_person(request)).pk}."
+
+        self._each(request, queryset, rerun)
+
+    @admin.action(description="Stop the selected sessions", permissions=["stop"])
+    def stop_sessions(self, request: HttpRequest, queryset: QuerySet[Session]) -> None:
+        """Stop each, with its run and its open gates; one that has ended is refused."""
+
+        def stop(session: Session) -> str:
+            session.stop(actor=_person(request), note="Stopped from the admin.")
+            return f"{session.pk}: stopped; its open gates were cancelled."
+
+        self._each(request, queryset, stop)
+
+    def _each(
+        self, request: HttpRequest, queryset: QuerySet[Session], verb: Callable[[Session], str]
+    ) -> None:
+        """Do the verb to each session by itself and say what came of each."""
+        chosen = list(queryset.order_by("created_at", "pk")[: MAX_PAGE + 1])
+        if len(chosen) > MAX_PAGE:
+            text = f"Nothing was done: choose at most {MAX_PAGE} sessions at a time."
+            self.message_user(request, text, messages.ERROR)
+            return
+        for session in chosen:
+            try:
+                self.message_user(request, verb(session), messages.SUCCESS)
+            except ClmError as refused:
+                self.message_user(request, refused.text, messages.WARNING)
+
+
+def _person(request: HttpRequest) -> Any:
+    return request.user
+
+
+@admin.register(SessionEvent)
+class SessionEventAdmin(HistoryAdmin):
+    """The whole log, over all sessions."""
+
+    list_display = ("seq", "ts", "session", "kind", "what", "payload_line", "actor")
+    list_select_related = ("session", "actor")
+    list_filter = ("kind",)
+    search_fields = ("session__id", "kind")
+    search_help_text = "A session's id, or an event kind."
+    ordering = ("-seq",)
+    fields = ("seq", "ts", "session", "kind", "payload_text", "actor")
+    readonly_fields = ("payload_text",)
+
+    @admin.display(description="what")
+    def what(self, event: SessionEvent) -> str:
+        """Say what the kind means."""
+        return event.text
+
+    @admin.display(description="payload")
+    def payload_line(self, event: SessionEvent) -> str:
+        """Show the payload on one line."""
+        return json_line(event.payload)
+
+    @admin.display(description="payload")
+    def payload_text(self, event: SessionEvent) -> str:
+        """Lay the payload out."""
+        return json_text(event.payload)
+
+
+# Tokens -----------------------------------------------------------------------------------------------------------
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(_Admin):
+    """Who has a token and for what. Deleting one revokes it at once; `manage.py issue_token` makes one."""
+
+    list_display = ("__str__", "user", "may", "created_at", "expires_at", "live")
+    list_select_related = ("user",)
+    list_per_page = 50
+    list_max_show_all = MAX_PAGE
+    search_fields = ("name", "user__username")
+    ordering = ("-created_at",)
+    fields = ("user", "name", "may", "created_at", "expires_at", "live")
+    readonly_fields = ("may", "live")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Refuse: a token is shown once, where it is made, and this page could only keep its hash."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Refuse: a token that should be able to do something else is revoked and issued again."""
+        return False
+
+    @admin.display(description="may")
+    def may(self, token: ApiToken) -> str:
+        """List its scopes."""
+        return ", ".join(token.scopes) or "nothing"
+
+    @admin.display(description="live", boolean=True)
+    def live(self, token: ApiToken) -> bool:
+        """Say whether it opens anything now."""
+        return token.user.is_active and not _is_past(token.expires_at)
+
+
+def _is_past(moment: datetime | None) -> bool:
+    return moment is not None and moment <= timezone.now()
