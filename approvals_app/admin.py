@@ -1,4 +1,4 @@
-"""Gates and decisions in Django's admin, to be read: deciding happens on the desk, where the digest is shown."""
+"""Gates and decisions in Django's admin, to be read; deciding happens on the desk, where the digest is."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
@@ -31,13 +31,28 @@ from sessions_app.models import Run, Session, SessionEvent, ToolCall, log_transa
 from sessions_app.models.ledger import call_digest
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+    from django.contrib.auth.models import AnonymousUser, User
 
 #: What of a gate is in its digest: everything that the approver is shown and that must not change under them.
 DIGESTED = (
-    "session_id interrupt_id kind agent tool calls headline question reasoning reason risk rule rule_version "
-    "consequence evidence allowed response_schema"
-).split()
+    "session_id",
+    "interrupt_id",
+    "kind",
+    "agent",
+    "tool",
+    "calls",
+    "headline",
+    "question",
+    "reasoning",
+    "reason",
+    "risk",
+    "rule",
+    "rule_version",
+    "consequence",
+    "evidence",
+    "allowed",
+    "response_schema",
+)
 
 
 class Gate(models.Model):
@@ -109,12 +124,12 @@ class Gate(models.Model):
         with log_transaction():
             super().save(*args, **kwargs)
 
-    def delete(self, *args: Any, **kwargs: Any) -> Any:
-        """Refuse: an audit row is not deleted."""
-        raise LogIsAppendOnly
-
     def get_absolute_url(self) -> str:
         return reverse("gate", args=[self.pk])
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse: an audit row is not deleted."""
+        raise LogIsAppendOnly
 
     # What it is -------------------------------------------------------------------------------------------------
 
@@ -144,10 +159,10 @@ class Gate(models.Model):
         text = json.dumps(shown, sort_keys=True, separators=(",", ":"), cls=DjangoJSONEncoder)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def refusal_for(self, user: AbstractBaseUser | AnonymousUser) -> str:
+    def refusal_for(self, user: User | AnonymousUser) -> str:
         """Return why this person may not decide it, or nothing where they may."""
         return rules.refusal(
-            is_approver=user.has_perm("approvals_app.decide_gate"),  # type: ignore[union-attr]
+            is_approver=user.has_perm("approvals_app.decide_gate"),
             actor_id=user.pk,
             actor_name=user.get_username(),
             requester_id=self.session.requester_id,
@@ -161,7 +176,7 @@ class Gate(models.Model):
         self,
         decision: str,
         *,
-        actor: AbstractBaseUser,
+        actor: User,
         channel: Channel,
         digest: str | None,
         message: str = "",
@@ -294,7 +309,7 @@ class Gate(models.Model):
             late = self.late()
             raise late if isinstance(late, GateDecided) else GateDecided(late.text, **late.details)
 
-    def _go_on(self, *, cause: str, actor: AbstractBaseUser | None = None) -> None:
+    def _go_on(self, *, cause: str, actor: User | None = None) -> None:
         """Send the graph on with every answer, when no gate of the session is left undecided."""
         siblings = list(Gate.objects.filter(session_id=self.session_id, run_id=self.run_id))
         if any(gate.pending for gate in siblings):

@@ -13,7 +13,7 @@ from sessions_app.exceptions import LogIsAppendOnly
 from sessions_app.querysets import Page, keyset_page
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+    from django.contrib.auth.models import AnonymousUser, User
 
     from approvals_app.models import Gate
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class GateQuerySet(models.QuerySet["Gate"]):
     """Questions about gates."""
 
-    def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> GateQuerySet:
+    def visible_to(self, user: User | AnonymousUser) -> GateQuerySet:
         """Keep what this person may see: all of it for whoever has a role here, nothing for anybody else."""
-        return self if user.has_perm("approvals_app.view_gate") else self.none()  # type: ignore[union-attr]
+        return self if user.has_perm("approvals_app.view_gate") else self.none()
 
     def pending(self) -> GateQuerySet:
         """Keep the gates that nobody has decided."""

@@ -74,7 +74,7 @@ def expire_gates(dry_run: bool = False, **kwargs: Any) -> list[Repair]:
 def _gate_of(run: Run, found: dict[str, Any], checkpoint_id: str) -> Gate:
     """Return the unsaved gate of one interrupt, with the snapshot that the approver will be shown."""
     asked = requests.read(found["value"], found["response_schema"])
-    call = asked.calls[0] if asked.calls else {"tool_call_id": "", "tool": "", "args": {}}
+    call: dict[str, Any] = asked.calls[0] if asked.calls else {"tool_call_id": "", "tool": "", "args": {}}
     ledger = ToolCall.objects.filter(
         session_id=run.session_id, tool_call_id=call["tool_call_id"]
     ).first()

@@ -15,8 +15,9 @@ from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()
 
-from clm_site.routing import websocket_urlpatterns
-from sessions_app.engine import Engine
+# These import models, so the applications must be loaded first.
+from clm_site.routing import websocket_urlpatterns  # noqa: E402
+from sessions_app.engine import Engine  # noqa: E402
 
 
 class WithEngine:

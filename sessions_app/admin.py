@@ -37,7 +37,7 @@ else:
 ROW_TEXT = 600
 
 
-# How things are shown ---------------------------------------------------------------------------------------------
+# How things are shown ---------------------------------------------------------------------------------------
 
 
 def span_text(span: timedelta) -> str:
@@ -63,11 +63,11 @@ def json_line(value: Any) -> str:
     return text if len(text) <= ROW_TEXT else f"{text[: ROW_TEXT - 1]}…"
 
 
-# What history is --------------------------------------------------------------------------------------------------
+# What history is --------------------------------------------------------------------------------------------
 
 
 class History:
-    """Permissions of what has happened: to be read by whoever may read `seen_with`, to be written by nobody."""
+    """Permissions of what has happened: whoever has `seen_with` reads it, nobody writes it."""
 
     seen_with = "sessions_app.view_session"
 
@@ -101,7 +101,7 @@ class HistoryAdmin(History, _Admin):
 
 
 class LatestRows(_Formset):
-    """The latest rows of an inline, oldest first: a session can have more events than a page can hold (S32)."""
+    """The latest rows of an inline, oldest first: a session can have more events than a page holds (S32)."""
 
     def get_queryset(self) -> Any:
         """Return at most MAX_PAGE rows, read once."""
@@ -128,7 +128,7 @@ class HistoryInline(History, _Inline):
         return super().get_queryset(request).select_related(*self.joined)
 
 
-# Filters ----------------------------------------------------------------------------------------------------------
+# Filters ----------------------------------------------------------------------------------------------------
 
 
 class EnvironmentFilter(admin.SimpleListFilter):
@@ -188,7 +188,7 @@ class AgeFilter(admin.SimpleListFilter):
         return queryset.filter(created_at__lt=week) if self.value() == "older" else queryset
 
 
-# The session ------------------------------------------------------------------------------------------------------
+# The session ------------------------------------------------------------------------------------------------
 
 
 class EventInline(HistoryInline):
@@ -310,7 +310,7 @@ class SessionAdmin(HistoryAdmin):
         """Link to the session's page on the desk."""
         return obj.get_absolute_url()
 
-    # Columns ----------------------------------------------------------------------------------------------------
+    # Columns ----------------------------------------------------------------------------------------------
 
     @admin.display(description="status", ordering="status")
     def stored_status(self, session: Session) -> str:
@@ -370,7 +370,7 @@ class SessionAdmin(HistoryAdmin):
         """Lay out what the agents noted beside the incident."""
         return json_text(session.extra_fields)
 
-    # Actions ----------------------------------------------------------------------------------------------------
+    # Actions ----------------------------------------------------------------------------------------------
 
     @admin.action(description="Rerun the selected sessions", permissions=["stop"])
     def rerun_sessions(self, request: HttpRequest, queryset: QuerySet[Session]) -> None:
@@ -440,7 +440,7 @@ class SessionEventAdmin(HistoryAdmin):
         return json_text(event.payload)
 
 
-# Tokens -----------------------------------------------------------------------------------------------------------
+# Tokens -----------------------------------------------------------------------------------------------------
 
 
 @admin.register(ApiToken)

@@ -148,7 +148,7 @@ class Engine:
             await runner.execute(run, self._saver)
         except asyncio.CancelledError:
             if self._stopping:
-                await database_sync_to_async(run.release)(cause="server stopped")
+                await database_sync_to_async(run.release)(cause="server stopped", counts=False)
         except Exception:
             # The row stays running; its lease runs out and the sweep takes it up again.
             log.exception("%s was left to the sweep", run)

@@ -127,4 +127,4 @@ class Tail:
         if news:
             self._cursor = news[-1]["seq"]
         rung = set(_recently_rung) if news else set()
-        return [bell for bell in news if bell["seq"] not in rung]
+        return [dict(bell) for bell in news if bell["seq"] not in rung]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from typing import cast
 
 from sessions_app import engine, signals
 from sessions_app.models import Run
@@ -24,12 +25,12 @@ def sweep(*, dry_run: bool = False) -> list[Repair]:
 
     With `dry_run`, say what would be done and change nothing.
     """
-    repairs = []
+    repairs: list[Repair] = []
     for run in Run.objects.stalled(workers=dead_workers()).select_related("session"):
         if dry_run or run.release(cause=f"worker {run.worker or 'unknown'} died or lost its lease"):
             repairs.append(Repair(run.session_id, f"{run.kind} run {run.pk} taken up again"))
     for _receiver, more in signals.sweeping.send(sender=None, dry_run=dry_run):
-        repairs.extend(more)
+        repairs += cast("list[Repair]", more)
     return repairs
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Annotated, Any, TypedDict
 
 from langgraph.graph import END, START, StateGraph
@@ -56,7 +57,7 @@ def graph_of(*nodes: tuple[str, Callable[..., Any]], parallel: bool = False) -> 
                 builder.add_edge(name, END)
         else:
             names = [START, *(name for name, _ in nodes), END]
-            for before, after in zip(names, names[1:], strict=False):
+            for before, after in pairwise(names):
                 builder.add_edge(before, after)
         return builder.compile(checkpointer=saver)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
@@ -37,6 +38,7 @@ async def _sqlite(path: Path) -> AsyncIterator[BaseCheckpointSaver[str]]:
 @asynccontextmanager
 async def _postgres() -> AsyncIterator[BaseCheckpointSaver[str]]:
     from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+    from psycopg import AsyncConnection
     from psycopg.rows import dict_row
     from psycopg_pool import AsyncConnectionPool
 
@@ -46,7 +48,7 @@ async def _postgres() -> AsyncIterator[BaseCheckpointSaver[str]]:
         for key, value in parameters.items()
         if key in {"dbname", "user", "password", "host", "port"} and value
     }
-    pool = AsyncConnectionPool(
+    pool: AsyncConnectionPool[AsyncConnection[dict[str, Any]]] = AsyncConnectionPool(
         kwargs={**wanted, "autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
         min_size=1,
         max_size=4,

@@ -13,7 +13,7 @@ from django.utils import timezone
 from sessions_app.exceptions import Conflict
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
+    from django.contrib.auth.models import User
 
     from sessions_app.models.session import Session
 
@@ -39,7 +39,7 @@ class ApiToken(models.Model):
     @classmethod
     def issue(
         cls,
-        user: AbstractBaseUser,
+        user: User,
         *,
         scopes: list[str] | None = None,
         name: str = "",

@@ -15,7 +15,7 @@ from sessions_app.append_only import AppendOnlyModel
 from sessions_app.querysets import SessionEventQuerySet
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
+    from django.contrib.auth.models import User
 
 #: The PostgreSQL advisory lock under which events are numbered ("CLM" in ASCII).
 _NUMBERING = 0x434C4D
@@ -71,7 +71,7 @@ class SessionEvent(AppendOnlyModel):
         kind: str,
         payload: dict[str, Any],
         *,
-        actor: AbstractBaseUser | None = None,
+        actor: User | None = None,
     ) -> SessionEvent:
         """Write one event of a registered kind, bump the session's version, and ring after the commit.
 

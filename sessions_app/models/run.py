@@ -134,15 +134,21 @@ class Run(models.Model):
             self.session.move(SessionStatus.ERROR, cause="run failed", resolution=error)
         return True
 
-    def release(self, *, cause: str) -> bool:
+    def release(self, *, cause: str, counts: bool = True) -> bool:
         """Give a running run back for anybody to claim: a clean stop, or a worker found dead.
 
-        After CLM_MAX_ATTEMPTS claims it fails instead, so that a run that kills its worker ends.
+        After CLM_MAX_ATTEMPTS claims it fails instead, so that a run that kills its worker ends. A claim that
+        ended for no fault of the run's does not count.
         """
         with log_transaction():
-            if self.attempt >= settings.CLM_MAX_ATTEMPTS and cause != "server stopped":
+            if counts and self.attempt >= settings.CLM_MAX_ATTEMPTS:
                 return self.fail(f"Given up after {self.attempt} attempts: {cause}.")
-            back = self._mine().update(status=RunStatus.PENDING, worker="", lease_until=None)
+            back = self._mine().update(
+                status=RunStatus.PENDING,
+                worker="",
+                lease_until=None,
+                attempt=self.attempt if counts else self.attempt - 1,
+            )
             if back:
                 SessionEvent.append(
                     self.session_id,

@@ -19,7 +19,7 @@ from sessions_app.querysets import SessionQuerySet
 from sessions_app.states import ACTIVE_RUNS, TERMINAL, TRANSITIONS, RunKind, RunStatus, SessionStatus
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
+    from django.contrib.auth.models import User
 
 #: What an agent may write about the incident it works on.
 DESCRIBABLE = frozenset({"summary", "severity", "category", "tags", "findings", "extra_fields"})
@@ -129,7 +129,7 @@ class Session(models.Model):
         *,
         query: str,
         environment: str,
-        requester: AbstractBaseUser | None = None,
+        requester: User | None = None,
         submitter_id: str = "",
         submitter_team: str = "",
         graph: str = "incident",
@@ -145,7 +145,7 @@ class Session(models.Model):
         Raises Invalid (which fields, and why), Conflict (the key was used for another request), TooMany (the
         queue is full).
         """
-        asked = {
+        asked: dict[str, Any] = {
             "query": query,
             "environment": environment,
             "graph": graph,
@@ -188,7 +188,7 @@ class Session(models.Model):
         to: SessionStatus,
         *,
         cause: str,
-        actor: AbstractBaseUser | None = None,
+        actor: User | None = None,
         detail: str = "",
         **fields: Any,
     ) -> bool:
@@ -230,14 +230,14 @@ class Session(models.Model):
         return True
 
     def resume(
-        self, answers: dict[str, Any], *, thread_id: str, cause: str, actor: AbstractBaseUser | None = None
+        self, answers: dict[str, Any], *, thread_id: str, cause: str, actor: User | None = None
     ) -> Run:
         """Go on after the last open question: back to `in_progress`, with a run that carries the answers."""
         with log_transaction():
             self.move(SessionStatus.IN_PROGRESS, cause=cause, actor=actor)
             return self._add_run(RunKind.RESUME, thread_id=thread_id, answers=answers)
 
-    def stop(self, *, actor: AbstractBaseUser | None = None, note: str = "") -> None:
+    def stop(self, *, actor: User | None = None, note: str = "") -> None:
         """End the session now: its run is cancelled and its open gates with it, in one transaction.
 
         Raises TransitionRefused when it has ended already.
@@ -260,7 +260,7 @@ class Session(models.Model):
             self.move(SessionStatus.STOPPED, cause="stopped", actor=actor, resolution=note)
             transaction.on_commit(lambda: engine.cancel(self.pk), robust=True)
 
-    def rerun(self, *, actor: AbstractBaseUser | None = None) -> Run:
+    def rerun(self, *, actor: User | None = None) -> Run:
         """Ask for another run from the start, on a thread of its own; the earlier attempts stay.
 
         The claim moves the session. Refused while the session has a run or waits for a decision, so an open
@@ -289,7 +289,7 @@ class Session(models.Model):
             return f"{self.pk} is being worked on: wait for it, or stop it, before a rerun."
         return ""
 
-    def retract_duplicate(self, *, actor: AbstractBaseUser | None = None, note: str = "") -> Run:
+    def retract_duplicate(self, *, actor: User | None = None, note: str = "") -> Run:
         """Take back that this is a duplicate: `new` again, with its run queued."""
         with log_transaction():
             self.refresh_from_db()
