@@ -10,6 +10,10 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+#: The one type of ours that an agent's own checkpoint may hold; everything else in it is plain data.
+SERDE = JsonPlusSerializer(allowed_msgpack_modules=[("sessions_app.agents.context", "Report")])
 
 
 @asynccontextmanager
@@ -25,12 +29,14 @@ async def open_checkpointer() -> AsyncIterator[BaseCheckpointSaver[str]]:
 
 @asynccontextmanager
 async def _sqlite(path: Path) -> AsyncIterator[BaseCheckpointSaver[str]]:
+    import aiosqlite
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    async with AsyncSqliteSaver.from_conn_string(str(path)) as saver:
+    async with aiosqlite.connect(path) as file:
+        saver = AsyncSqliteSaver(file, serde=SERDE)
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=20000"):
-            await saver.conn.execute(f"PRAGMA {pragma}")
+            await file.execute(f"PRAGMA {pragma}")
         await saver.setup()
         yield saver
 
@@ -55,6 +61,6 @@ async def _postgres() -> AsyncIterator[BaseCheckpointSaver[str]]:
         open=False,
     )
     async with pool:
-        saver = AsyncPostgresSaver(pool)
+        saver = AsyncPostgresSaver(pool, serde=SERDE)
         await saver.setup()
         yield saver

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from sessions_app.models import ToolCall
 
 
 class Report(BaseModel):
@@ -73,7 +76,8 @@ class RunContext:
 
     `environment` is where the session's incident is; `query` what the requester wrote. `judgements` has, for this
     drive only, the stored judgement of each tool call id; `claimed` the ids that this drive itself claimed, so that
-    a claim found without its id here is one that a crash left behind.
+    a claim found without its id here is one that a crash left behind. `entered` has the rows that this drive has
+    just inserted as claimed, until they are run: nobody else runs those, so they are not read again.
     """
 
     session_id: str
@@ -83,3 +87,4 @@ class RunContext:
     journal: Journal
     judgements: dict[str, Judgement] = field(default_factory=dict)
     claimed: set[str] = field(default_factory=set)
+    entered: dict[str, ToolCall] = field(default_factory=dict)

@@ -231,9 +231,7 @@ RULES: tuple[Rule, ...] = (
             Symptom(
                 name="the log complains of waiting for connections",
                 weight=0.2,
-                test=_in_log(
-                    r"(timed out|timeout|no free|exhausted).*connection|connection.*(timed out|timeout)"
-                ),
+                test=_in_log(r"(timed out|timeout|no free|exhausted).*connection|connection.*(timed out|timeout)"),
             ),
             Symptom(name="requests fail or are slow", weight=0.1, test=_failing_or_slow),
             Symptom(name="nothing new was deployed", weight=0.05, test=_old_version),
@@ -355,18 +353,12 @@ def rule_named(text: str) -> Rule | None:
 
 
 _WORDS: dict[str, re.Pattern[str]] = {
-    "roll_back": re.compile(r"\broll(?:ing|ed)?[ -]?back|\brollback|\brevert|\broll_back|\bprevious version"),
-    "resize_pool": re.compile(
-        r"\bresiz\w*|\b(?:bigger|larger|increase \w* ?)pool|\bresize_pool|\bmore connections"
-    ),
+    "roll_back": re.compile(r"\broll(?:ing|ed)?(?: \w+)?[ -]?back|\brevert|\broll_back|\bprevious version"),
+    "resize_pool": re.compile(r"\bresiz\w*|\b(?:bigger|larger|increase \w* ?)pool|\bresize_pool|\bmore connections"),
     "restart": re.compile(r"\brestart\w*|\breboot\w*|\bbounce\b"),
-    "clean_up": re.compile(
-        r"\bclean\w*[ -_]?up|\bclean\b|\bfree \w* ?(?:disk|space)|\bdelete \w* ?(?:dumps|files)"
-    ),
+    "clean_up": re.compile(r"\bclean\w*\b|\bfree \w* ?(?:disk|space)|\bdelete \w* ?(?:dumps|files)"),
     "escalate": re.compile(r"\bescalat\w+|\bhand (?:it |this )?over|\bon-?call\b|\bpage (?:the|some|them)"),
-    "close": re.compile(
-        r"\bfalse alarm|\bnothing is wrong|\bnothing wrong|\bclose (?:it|this|the)|\bno action\b"
-    ),
+    "close": re.compile(r"\bfalse alarm|\bnothing is wrong|\bnothing wrong|\bclose (?:it|this|the)|\bno action\b"),
 }
 _NEGATED = re.compile(r"(?:n't|\bnot|\bnever|\bno|\bwithout|\binstead of|\brather than)(?:\s+\w+){0,2}\s*$")
 

@@ -21,7 +21,8 @@ from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command, interrupt
 
 from sessions_app.agents import config, risk
-from sessions_app.agents.context import Judgement, RunContext
+from sessions_app.agents.context import RunContext
+from sessions_app.agents.journal import in_database
 from sessions_app.agents.tools import ToolSpec, public_name
 from sessions_app.exceptions import ToolRefused
 from sessions_app.models import ToolCall
@@ -96,17 +97,27 @@ class Judge(AgentMiddleware[Any, Any]):
         """Store the judgement before anything can pause or run."""
         context = _context(request)
         call_id = str(request.tool_call["id"])
-        row, judgement = await database_sync_to_async(self._enter)(
-            context, call_id, request.tool_call["name"], request.tool_call["args"], reasoning(request.state)
+        row, new = await in_database(
+            self._enter,
+            context,
+            call_id,
+            request.tool_call["name"],
+            request.tool_call["args"],
+            reasoning(request.state),
         )
-        context.judgements[call_id] = judgement
+        # The context changes on the loop alone: LangChain walks through it there at every tool call, and a
+        # thread that adds to it meanwhile breaks that.
+        judgement = context.judgements[call_id] = row.judgement
+        if new and row.status == CallStatus.EXECUTING:
+            context.claimed.add(call_id)
+            context.entered[call_id] = row
         if judgement.forbidden:
             return _refusal(request, f"{row.tool} is forbidden by rule {row.rule}.")
         return await handler(request)
 
     def _enter(
         self, context: RunContext, call_id: str, wire: str, args: dict[str, Any], said: str
-    ) -> tuple[ToolCall, Judgement]:
+    ) -> tuple[ToolCall, bool]:
         tool = public_name(wire)
         row, new = ToolCall.enter(
             session_id=context.session_id,
@@ -119,11 +130,9 @@ class Judge(AgentMiddleware[Any, Any]):
             idempotent=self._idempotent.get(tool, False),
             judge=lambda: risk.judge(tool, args, context.environment, config.current().risk.rules),
         )
-        if new and row.status == CallStatus.EXECUTING:
-            context.claimed.add(call_id)
         if new and row.judgement.forbidden:
             row.refuse(f"forbidden by rule {row.rule}")
-        return row, row.judgement
+        return row, new
 
 
 class Ledger(AgentMiddleware[Any, Any]):
@@ -134,10 +143,14 @@ class Ledger(AgentMiddleware[Any, Any]):
         context = _context(request)
         call_id = str(request.tool_call["id"])
         tool, args = public_name(request.tool_call["name"]), request.tool_call["args"]
+        if (entered := context.entered.pop(call_id, None)) is not None:
+            return await self._run(request, handler, entered)
         try:
-            row = await database_sync_to_async(_ready)(context, call_id, tool, args)
+            row = await in_database(_ready, context, call_id, tool, args)
         except ToolRefused as refused:
             return _refusal(request, refused.text)
+        if row.status == CallStatus.EXECUTING:
+            context.claimed.add(call_id)
         if row.status == CallStatus.UNKNOWN:
             # Answered through the ledger's own row, in the decision's transaction: on resume it is read above.
             interrupt(_unknown_outcome(row), response_schema=UNKNOWN_OUTCOME_SCHEMA)
@@ -160,7 +173,8 @@ class Ledger(AgentMiddleware[Any, Any]):
         except Exception as error:  # noqa: BLE001 - whatever a tool raises is the tool's answer, and is written down
             answer = _refusal(request, f"{type(error).__name__}: {error}")
         text, failed = _text_of(answer)
-        await database_sync_to_async(row.settle)(
+        await in_database(
+            row.settle,
             result="" if failed else text,
             error=text if failed else "",
             result_kind="error" if failed else _kind_of(text),
@@ -183,7 +197,6 @@ def _ready(context: RunContext, call_id: str, tool: str, args: dict[str, Any]) -
         except ToolRefused as refused:
             row.refuse(refused.text)
             raise
-        context.claimed.add(call_id)
     return row
 
 

@@ -35,6 +35,7 @@ ONCALL = "on-call"
 #: failed.
 LOOKS = 2
 LONGEST_LOOK = 5.0
+MARGIN_SECONDS = 0.75
 MOST_FIXES = 2
 MOST_SERVICES = 3
 LOG_SECONDS = 30
@@ -56,13 +57,17 @@ class Call:
 
     @cached_property
     def result(self) -> dict[str, Any]:
-        """The result as an object; a note that was put before it is skipped."""
-        start = self.text.find("{")
+        """The result as an object; the note before it, of a person who edited the call, is skipped."""
         try:
-            value = json.loads(self.text[start:]) if start >= 0 else {}
+            value = json.loads(self.text.rpartition("\n")[2])
         except ValueError:
             return {}
         return value if isinstance(value, dict) else {}
+
+    @property
+    def action(self) -> str:
+        """The fix that was asked for, or the one that ran instead because a person edited the call."""
+        return str(self.result.get("action") or self.args.get("action"))
 
     @property
     def worked(self) -> bool:
@@ -93,10 +98,7 @@ class Conversation:
         system = " ".join(str(m.text) for m in messages if isinstance(m, SystemMessage))
         known = {name.rpartition("__")[2]: name for name in tools}
         asked = {
-            call["id"]: call
-            for message in messages
-            if isinstance(message, AIMessage)
-            for call in message.tool_calls
+            call["id"]: call for message in messages if isinstance(message, AIMessage) for call in message.tool_calls
         }
         calls = [
             Call(
@@ -218,9 +220,7 @@ def _report_sickest(talk: Conversation, *, by: str) -> Step:
     readings = [each for each in readings if each.health or each.metrics]
     worst = diagnosis.sickest(readings)
     if worst is None:
-        said = next(
-            (str(c.result["error"]) for c in talk.calls if "error" in c.result), "Nothing could be read."
-        )
+        said = next((str(c.result["error"]) for c in talk.calls if "error" in c.result), "Nothing could be read.")
         return _report(
             summary=f"{said} I cannot say what is wrong, or whether anything is.",
             confidence=0.1,
@@ -298,9 +298,7 @@ def resolution(talk: Conversation) -> Step:
     readings = [talk.readings(name) for name in talk.services]
     worst = diagnosis.sickest([each for each in readings if each.health])
     if worst is None:
-        return _escalate(
-            talk, "No service of this environment can be read from here, so nothing can be done."
-        )
+        return _escalate(talk, "No service of this environment can be read from here, so nothing can be done.")
     applied = [call for call in talk.made("apply_fix") if call.worked]
     if not applied and not talk.made("apply_fix") and diagnosis.healthy(worst) and not wanted:
         return _resolve(f"Nothing was wrong: {worst.service} is healthy. {_sentence(_quotes(worst)[:2])}")
@@ -311,9 +309,11 @@ def resolution(talk: Conversation) -> Step:
         now = talk.readings(service, later)
         if not looks or (now.status != "healthy" and len(looks) < LOOKS):
             return _look(talk, applied[-1], service, again=bool(looks))
-        if now.status == "healthy" and not now.metrics:
+        if not any(call.name == "get_metrics" for call in later):
+            believed = "Its metrics must say the same before I believe it."
+            doubted = "Its metrics will say what is left of it."
             return Step(
-                text=f"{service} says that it is healthy. Its metrics must say the same before I believe it.",
+                text=f"{service} is {now.status}. {believed if now.status == 'healthy' else doubted}",
                 calls=(("get_metrics", {"service": service}),),
             )
         if diagnosis.healthy(now):
@@ -331,12 +331,12 @@ def _next_fix(
     wanted, unwanted = list(wanted), set(unwanted)
     for call in refused:
         more, less = diagnosis.wishes(_reason(call))
-        unwanted |= {str(call.args.get("action"))} | less
+        unwanted |= {call.action} | less
         wanted = [*more, *wanted]
     if "escalate" in wanted:
         return _escalate(talk, f'A person decided it: "{_reason(refused[-1])[:200]}"')
     best = _hypothesis(talk, worst)
-    tried = {str(call.args.get("action")) for call in attempts}
+    tried = {action for call in attempts for action in (call.action, str(call.args.get("action")))}
     if best is None and not wanted:
         return _escalate(talk, f"{worst.service} is {worst.status} and no rule that I have explains why.")
     rule_fixes = best.rule.fixes if best else ()
@@ -389,11 +389,9 @@ def _case(
     elif best:
         parts.append(f"That points to {best.rule.title}.")
     for call in refused:
-        parts.append(
-            f"{call.args.get('action')} did not happen ({_reason(call)[:160]}), so I try another way."
-        )
+        parts.append(f"{call.action} did not happen ({_reason(call)[:160]}), so I try another way.")
     for call in applied:
-        parts.append(f"{call.args.get('action')} was done and did not heal it.")
+        parts.append(f"{call.action} was done and did not heal it.")
     args = {"size": _size(talk.answer if asked_for else "", worst)} if fix.action == "resize_pool" else {}
     parts.append(f"I want {_named(fix, args)}, because {fix.why}.")
     parts.append(fix.undo)
@@ -404,12 +402,12 @@ def _case(
 def _look(talk: Conversation, fix: Call, service: str, *, again: bool) -> Step:
     window = float(talk.readings(service).health.get("window_seconds", 2))
     changed = json.dumps(fix.result.get("changed", {}))
-    text = (
-        "It has not recovered yet; I look once more." if again else f"The service did it ({changed[:160]})."
-    )
+    text = "It has not recovered yet; I look once more." if again else f"The service did it ({changed[:160]})."
     return Step(
         text=f"{text} A reading means something once a whole window lies behind the change.",
-        calls=(("get_service_health", {"service": service, "wait_seconds": min(LONGEST_LOOK, window + 1)}),),
+        calls=(
+            ("get_service_health", {"service": service, "wait_seconds": min(LONGEST_LOOK, window + MARGIN_SECONDS)}),
+        ),
     )
 
 
@@ -417,9 +415,7 @@ def _healed(fix: Call, now: Readings) -> Step:
     before = fix.result.get("before", {})
     slow = (before.get("latency_ms") or {}).get("p95", 0)
     was = f"{before.get('error_ratio', 0):.0%} of requests failed, p95 was {slow} ms"
-    return _resolve(
-        f"{fix.args.get('action')} healed {now.service}. Before: {was}. Now: {_sentence(_quotes(now)[:3])}"
-    )
+    return _resolve(f"{fix.action} healed {now.service}. Before: {was}. Now: {_sentence(_quotes(now)[:3])}")
 
 
 def _resolve(resolution: str) -> Step:
@@ -432,9 +428,7 @@ def _escalate(talk: Conversation, why: str) -> Step:
     )
     team = named[1] if named else ONCALL
     if not talk.can("mark_escalated"):
-        return _report(
-            summary=why, confidence=0.5, rationale="I may not hand it over.", signal="escalate", evidence=[]
-        )
+        return _report(summary=why, confidence=0.5, rationale="I may not hand it over.", signal="escalate", evidence=[])
     return Step(
         text=f"I hand it over to {team}. {why}",
         calls=(("mark_escalated", {"team": team, "reason": why[:2000]}),),
@@ -455,17 +449,13 @@ def _report_ending(talk: Conversation, ended: Sequence[Call]) -> Step:
     outcome = last.result
     resolved = outcome.get("outcome") == "resolved"
     return _report(
-        summary=str(
-            outcome.get("resolution") or f"Handed over to {outcome.get('team')}: {outcome.get('reason')}"
-        ),
+        summary=str(outcome.get("resolution") or f"Handed over to {outcome.get('team')}: {outcome.get('reason')}"),
         confidence=0.95 if resolved else 0.6,
         rationale=("Health and metrics were read again after the fix." if applied else "No fix was applied.")
         if resolved
         else "What could be tried was tried, or a person decided it.",
         signal="resolved" if resolved else "escalate",
-        evidence=[
-            f"{call.args.get('action')}: {json.dumps(call.result.get('changed', {}))}" for call in applied
-        ],
+        evidence=[f"{call.action}: {json.dumps(call.result.get('changed', {}))}" for call in applied],
     )
 
 
@@ -504,18 +494,14 @@ def _reason(call: Call) -> str:
 
 def _why_stuck(worst: Readings, applied: Sequence[Call], refused: Sequence[Call]) -> str:
     parts = [f"{worst.service} is {worst.status}: {_sentence(_quotes(worst)[:2])}"]
-    parts += [f"{call.args.get('action')} was done and did not heal it." for call in applied]
-    parts += [f"{call.args.get('action')} did not happen: {_reason(call)[:200]}." for call in refused]
+    parts += [f"{call.action} was done and did not heal it." for call in applied]
+    parts += [f"{call.action} did not happen: {_reason(call)[:200]}." for call in refused]
     return " ".join([*parts, "The rules have no other fix for this."])
 
 
 def _rationale(best: Hypothesis) -> str:
-    against = (
-        f" Against it: {_sentence(best.against)}" if best.against else " Nothing read speaks against it."
-    )
-    return (
-        f"{len(best.support)} of {len(best.rule.symptoms)} symptoms of {best.rule.title} are there.{against}"
-    )
+    against = f" Against it: {_sentence(best.against)}" if best.against else " Nothing read speaks against it."
+    return f"{len(best.support)} of {len(best.rule.symptoms)} symptoms of {best.rule.title} are there.{against}"
 
 
 def _quotes(readings: Readings) -> list[str]:

@@ -122,9 +122,7 @@ class Pool:
         self.free = threading.Condition()
 
     def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.database, check_same_thread=False, isolation_level=None, cached_statements=4
-        )
+        connection = sqlite3.connect(self.database, check_same_thread=False, isolation_level=None, cached_statements=4)
         # What an order is worth here does not justify an fsync per row.
         connection.execute("PRAGMA synchronous=OFF")
         connection.execute("PRAGMA cache_size=16")
@@ -384,9 +382,7 @@ class Checkout:
     def _go_live(self, state: dict[str, Any], version: str, kind: str) -> None:
         self.log.write("INFO", f"{kind}: version {version} is live (was {state['version']})")
         state["version"] = version
-        state["deployments"].append(
-            {"version": version, "at": stamp(now()), "kind": kind, "by": "release-bot"}
-        )
+        state["deployments"].append({"version": version, "at": stamp(now()), "kind": kind, "by": "release-bot"})
         del state["deployments"][:-50]
 
     def _last_good(self, state: dict[str, Any]) -> str:
@@ -511,9 +507,7 @@ class Checkout:
         warm = reading["uptime"] >= self.meter.window and reading["requests"] >= 3
         checks = {
             "requests": "ok" if warm else "warming up",
-            "errors": "ok"
-            if reading["error_ratio"] <= 0.05
-            else f"{reading['error_ratio']:.0%} of requests fail",
+            "errors": "ok" if reading["error_ratio"] <= 0.05 else f"{reading['error_ratio']:.0%} of requests fail",
             "latency": "ok" if reading["p95"] <= 0.35 else f"p95 is {reading['p95'] * 1000:.0f} ms",
             "pool": "ok" if not exhausted else f"{in_use} of {size} in use, {waiting} waiting",
             "memory": "ok" if memory <= 0.7 * MEMORY_LIMIT else f"{memory / MEMORY_LIMIT:.0%} of the limit",
@@ -538,9 +532,7 @@ class Checkout:
         with self.meter.lock:
             totals, buckets, seconds = dict(self.meter.totals), dict(self.meter.buckets), self.meter.seconds
         lines = ["# TYPE http_requests_total counter"]
-        lines += [
-            f'http_requests_total{{status="{status}"}} {count}' for status, count in sorted(totals.items())
-        ]
+        lines += [f'http_requests_total{{status="{status}"}} {count}' for status, count in sorted(totals.items())]
         lines.append("# TYPE http_request_duration_seconds histogram")
         so_far = 0
         for edge in BUCKETS:
@@ -616,9 +608,12 @@ class Checkout:
             self._run_batch()
         if fault == "memory_leak":
             with self.changing:
+                first = not self.cache
                 grown = min(LEAK_MOST, max(LEAK_FIRST, (len(self.cache) + 1) * LEAK_STEP))
                 while self.state["fault"] == fault and len(self.cache) * LEAK_STEP < grown:
                     self.cache.append(bytearray(b"\1") * LEAK_STEP)
+            if first:
+                self._warn_of_memory()
 
     def _run_batch(self) -> None:
         """Let the batch job queue for its connections like anybody else, and keep those that it gets."""
@@ -647,6 +642,11 @@ class Checkout:
 
     def _speak(self) -> None:
         reading = self.meter.reading()
+        self._warn_of_memory()
+        failed, slow = f"{reading['error_ratio']:.0%} failed", f"p95 {reading['p95'] * 1000:.0f} ms"
+        self.log.write("INFO", f"{reading['rate']:.1f} orders/s, {failed}, {slow}")
+
+    def _warn_of_memory(self) -> None:
         memory = memory_bytes()
         if memory > 0.7 * MEMORY_LIMIT:
             self.log.write(
@@ -654,8 +654,6 @@ class Checkout:
                 f"memory {memory / 2**20:.0f} MB of {MEMORY_LIMIT / 2**20:.0f} MB; "
                 f"the cache holds {len(self.cache)} entries and evicts none",
             )
-        failed, slow = f"{reading['error_ratio']:.0%} failed", f"p95 {reading['p95'] * 1000:.0f} ms"
-        self.log.write("INFO", f"{reading['rate']:.1f} orders/s, {failed}, {slow}")
 
 
 def memory_bytes() -> int:
@@ -778,9 +776,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="The sick demo service.")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--directory", type=Path, required=True)
-    parser.add_argument(
-        "--parent", type=int, default=0, help="leave when this process is no longer the parent"
-    )
+    parser.add_argument("--parent", type=int, default=0, help="leave when this process is no longer the parent")
     parser.add_argument("--rate", type=float, default=14.0, help="orders a second")
     parser.add_argument("--window", type=float, default=2.0, help="seconds that a reading looks back")
     parser.add_argument("--first-fault", choices=(*FAULTS, ""), default="")

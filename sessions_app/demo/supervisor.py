@@ -18,6 +18,8 @@ import httpx
 from sessions_app.demo.service import FAULTS
 
 FIRST_FAULT = "pool_exhausted"
+#: How long the service of a server that just died may still be there.
+LEAVING_SECONDS = 2.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -77,10 +79,10 @@ class DemoService:
         """Start the service as a child and wait until its first readings mean something.
 
         The service of a server that just died lives for a moment longer, so one that is already there gets
-        two seconds to leave. After that it belongs to another living server, and is used as it is.
+        a moment to leave. After that it belongs to another living server, and is used as it is.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        until = time.monotonic() + 2
+        until = time.monotonic() + LEAVING_SECONDS
         while (other := self._alive()) is not None:
             if time.monotonic() > until:
                 return other
@@ -169,9 +171,7 @@ class DemoService:
             raise DemoNotRunning
         return address
 
-    def _ask(
-        self, address: Address, method: str, path: str, body: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def _ask(self, address: Address, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         try:
             response = httpx.request(
                 method,

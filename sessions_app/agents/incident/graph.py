@@ -154,9 +154,7 @@ _HINTS: tuple[tuple[str, tuple[str, ...]], ...] = (
 _SEVERE = ("outage", " down", "nobody can", "all customers", "data loss", "critical", "sev1", "p1")
 
 
-def take_in(
-    query: str, environment: str, known: Sequence[str], overrides: Mapping[str, Any]
-) -> dict[str, Any]:
+def take_in(query: str, environment: str, known: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Read what rules can read from a query: which services it is about, what kind, how bad.
 
     `state_overrides` may name `services`, `severity` and `category`; what it names is not guessed.
@@ -316,9 +314,9 @@ def read_outcome(messages: Sequence[AnyMessage], report: Report) -> Outcome:
 
 
 def _ended(text: str) -> dict[str, Any] | None:
-    """Return a terminal tool's result; a notice that was put before it (an edited call) is skipped."""
+    """Return a terminal tool's result; the note before it, of a person who edited the call, is skipped."""
     try:
-        said = json.loads(text[text.index("{") :])
+        said = json.loads(text.rpartition("\n")[2])
     except ValueError:
         return None
     return said if isinstance(said, dict) and said.get("outcome") in {"resolved", "escalated"} else None

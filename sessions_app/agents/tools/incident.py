@@ -24,9 +24,7 @@ async def update_incident(
     severity: Annotated[
         Literal["", "low", "medium", "high", "critical"], Field(description="Empty leaves it as it is.")
     ] = "",
-    category: Annotated[
-        str, Field(max_length=60, description="One or two words, for example 'database'.")
-    ] = "",
+    category: Annotated[str, Field(max_length=60, description="One or two words, for example 'database'.")] = "",
     summary: Annotated[str, Field(max_length=2000, description="The incident in one or two sentences.")] = "",
     tags: Annotated[list[str], Field(max_length=20, description="Short words to find it by.")] = [],  # noqa: B006
     findings: Annotated[list[str], Field(max_length=40, description="What was found, one fact each.")] = [],  # noqa: B006
@@ -48,9 +46,7 @@ async def update_incident(
 
 @tool("local_inc__mark_resolved")
 async def mark_resolved(
-    resolution: Annotated[
-        str, Field(min_length=1, max_length=2000, description="What was wrong and what healed it.")
-    ],
+    resolution: Annotated[str, Field(min_length=1, max_length=2000, description="What was wrong and what healed it.")],
 ) -> str:
     """End the incident as resolved. Call it only after a reading showed that the service has recovered."""
     return encode({"outcome": "resolved", "resolution": resolution})

@@ -129,11 +129,7 @@ def summarise(text: str) -> dict[str, Any]:
             reading[key] = flat.pop(name)
     if latency:
         reading["latency_ms"] = latency
-    pool = {
-        key: int(flat.pop(f"db_pool_{key}"))
-        for key in ("size", "in_use", "waiting")
-        if f"db_pool_{key}" in flat
-    }
+    pool = {key: int(flat.pop(f"db_pool_{key}")) for key in ("size", "in_use", "waiting") if f"db_pool_{key}" in flat}
     if pool:
         reading["pool"] = pool
     if "process_resident_memory_bytes" in flat:
@@ -207,14 +203,10 @@ def encode(result: Mapping[str, Any]) -> str:
 @tool("local_observability__get_service_health")
 async def get_service_health(
     runtime: Caller,
-    service: Annotated[
-        str, Field(description="The service's name, or empty for all of the environment.")
-    ] = "",
+    service: Annotated[str, Field(description="The service's name, or empty for all of the environment.")] = "",
     wait_seconds: Annotated[
         float,
-        Field(
-            ge=0, le=MOST_WAIT_SECONDS, description="Wait so long before reading, to see a fix take effect."
-        ),
+        Field(ge=0, le=MOST_WAIT_SECONDS, description="Wait so long before reading, to see a fix take effect."),
     ] = 0,
 ) -> str:
     """Ask how services are: healthy, degraded, down or unreachable, and which of their checks fail.
@@ -226,9 +218,7 @@ async def get_service_health(
     environment = runtime.context.environment
     there = services(environment)
     if service:
-        return encode(
-            await read_health(there[service]) if service in there else missing(service, environment)
-        )
+        return encode(await read_health(there[service]) if service in there else missing(service, environment))
     if not there:
         return encode(missing("", environment))
     readings = await asyncio.gather(*(read_health(handle) for handle in there.values()))
@@ -238,17 +228,13 @@ async def get_service_health(
 @tool("local_observability__get_metrics")
 async def get_metrics(
     runtime: Caller,
-    service: Annotated[
-        str, Field(description="The service's name, or empty for all of the environment.")
-    ] = "",
+    service: Annotated[str, Field(description="The service's name, or empty for all of the environment.")] = "",
 ) -> str:
     """Read error ratio, latency, connection pool, memory, disk and traffic, over the last few seconds."""
     environment = runtime.context.environment
     there = services(environment)
     if service:
-        return encode(
-            await read_metrics(there[service]) if service in there else missing(service, environment)
-        )
+        return encode(await read_metrics(there[service]) if service in there else missing(service, environment))
     if not there:
         return encode(missing("", environment))
     readings = await asyncio.gather(*(read_metrics(handle) for handle in there.values()))
@@ -260,9 +246,7 @@ async def get_logs(
     runtime: Caller,
     service: Annotated[str, Field(description="The service's name.")],
     since_seconds: Annotated[float, Field(gt=0, le=86400, description="How far to look back.")] = 120,
-    level: Annotated[
-        str, Field(description="Only lines of this level: ERROR, WARN or INFO. Empty for all.")
-    ] = "",
+    level: Annotated[str, Field(description="Only lines of this level: ERROR, WARN or INFO. Empty for all.")] = "",
     contains: Annotated[str, Field(description="Only lines with this text. Empty for all.")] = "",
     lines: Annotated[int, Field(ge=1, le=100, description="At most so many of the last lines.")] = 8,
 ) -> str:
@@ -272,17 +256,13 @@ async def get_logs(
     if handle is None:
         return encode(missing(service, environment))
     if handle.log is None:
-        return encode(
-            {"error": f"No log of {service} can be read from here.", "hint": "Use its metrics instead."}
-        )
+        return encode({"error": f"No log of {service} can be read from here.", "hint": "Use its metrics instead."})
     try:
         found = await asyncio.to_thread(
             read_log, handle.log, since_seconds=since_seconds, level=level, contains=contains, lines=lines
         )
     except OSError as error:
-        return encode(
-            {"error": f"The log of {service} cannot be read: {error.strerror}.", "hint": str(handle.log)}
-        )
+        return encode({"error": f"The log of {service} cannot be read: {error.strerror}.", "hint": str(handle.log)})
     return encode({"service": service, "environment": environment, **found})
 
 
@@ -310,6 +290,4 @@ async def check_deployment_history(
                 "hint": "Look at the version in its health.",
             }
         )
-    return encode(
-        {"service": service, "environment": environment, "live": history.get("live"), "deployments": entries}
-    )
+    return encode({"service": service, "environment": environment, "live": history.get("live"), "deployments": entries})

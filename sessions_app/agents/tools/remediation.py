@@ -45,9 +45,7 @@ async def propose_fix(
     service: Annotated[str, Field(description="The service's name.")],
     action: Action,
     reason: Annotated[str, Field(max_length=2000, description="The readings that speak for it.")],
-    size: Annotated[
-        int | None, Field(ge=1, le=64, description="The new pool size; only for resize_pool.")
-    ] = None,
+    size: Annotated[int | None, Field(ge=1, le=64, description="The new pool size; only for resize_pool.")] = None,
     expected: Annotated[str, Field(max_length=500, description="What will be seen when it worked.")] = "",
 ) -> str:
     """Write a fix down before asking for it. Changes nothing, anywhere."""
@@ -67,9 +65,7 @@ async def apply_fix(
     service: Annotated[str, Field(description="The service's name; exactly one.")],
     action: Action,
     reason: Annotated[str, Field(max_length=2000, description="Why this fix, for the person who decides.")],
-    size: Annotated[
-        int | None, Field(ge=1, le=64, description="The new pool size; only for resize_pool.")
-    ] = None,
+    size: Annotated[int | None, Field(ge=1, le=64, description="The new pool size; only for resize_pool.")] = None,
 ) -> str:
     """Change the service for real: restart it, resize its pool, roll it back, or clean up its disk.
 
@@ -88,15 +84,11 @@ async def apply_fix(
             }
         )
     if action == "resize_pool" and size is None:
-        return encode(
-            {"error": "resize_pool needs a size.", "hint": "Give the new size of the pool, 1 to 64."}
-        )
+        return encode({"error": "resize_pool needs a size.", "hint": "Give the new size of the pool, 1 to 64."})
     before = await snapshot(handle)
     try:
         async with client(handle) as http:
-            response = await http.post(
-                f"/admin/{action}", json={"size": size} if action == "resize_pool" else {}
-            )
+            response = await http.post(f"/admin/{action}", json={"size": size} if action == "resize_pool" else {})
         answer = response.json()
     except (httpx.HTTPError, ValueError) as error:
         return encode(
@@ -107,9 +99,7 @@ async def apply_fix(
             }
         )
     if response.status_code >= 400:
-        refusal = (
-            answer.get("error", response.status_code) if isinstance(answer, dict) else response.status_code
-        )
+        refusal = answer.get("error", response.status_code) if isinstance(answer, dict) else response.status_code
         return encode({"error": f"{service} refused {action}: {refusal}", "hint": "Nothing was changed."})
     if action == "restart":
         await _until_back(handle)
@@ -135,9 +125,7 @@ def _write_oncall(path: Path, entry: dict[str, Any]) -> None:
 async def notify_oncall(
     runtime: Caller,
     team: Annotated[str, Field(min_length=1, max_length=150, description="The team on call.")],
-    text: Annotated[
-        str, Field(min_length=1, max_length=2000, description="What they need to know to take over.")
-    ],
+    text: Annotated[str, Field(min_length=1, max_length=2000, description="What they need to know to take over.")],
     service: Annotated[str, Field(description="The service it is about.")] = "",
 ) -> str:
     """Tell the people on call, which hands the incident to them."""
@@ -152,9 +140,7 @@ async def notify_oncall(
     try:
         await asyncio.to_thread(_write_oncall, Path(settings.CLM_DATA_DIR) / "oncall.log", entry)
     except OSError as error:
-        return encode(
-            {"error": f"The notice could not be written: {error.strerror}", "hint": "Nobody was told."}
-        )
+        return encode({"error": f"The notice could not be written: {error.strerror}", "hint": "Nobody was told."})
     webhook = getattr(settings, "CLM_ONCALL_WEBHOOK", "")
     if webhook:
         try:
@@ -167,6 +153,4 @@ async def notify_oncall(
                     "hint": "The notice stands in oncall.log only; use mark_escalated to hand over.",
                 }
             )
-    return encode(
-        {"outcome": "escalated", "team": team, "reason": text, "webhook": "sent" if webhook else "none"}
-    )
+    return encode({"outcome": "escalated", "team": team, "reason": text, "webhook": "sent" if webhook else "none"})
