@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.contrib import admin
 from django.urls import reverse
 from django.utils import timezone
@@ -13,11 +15,24 @@ from sessions_app.admin import (
     HistoryAdmin,
     HistoryInline,
     SessionAdmin,
+    WordFilter,
     json_line,
     json_text,
+    moment_column,
     span_text,
 )
+from sessions_app.agents.risk import LEVELS
 from sessions_app.models import Session
+
+
+class RiskFilter(WordFilter):
+    """By risk, of the levels that there are."""
+
+    title = parameter_name = "risk"
+
+    def words(self) -> Iterable[str]:
+        """Return the levels."""
+        return LEVELS
 
 
 class GateEnvironmentFilter(EnvironmentFilter):
@@ -31,7 +46,8 @@ class DecisionInline(HistoryInline):
 
     model = Decision
     seen_with = "approvals_app.view_gate"
-    fields = ("created_at", "type", "actor", "channel", "message", "approver_note", "edited_line", "digest")
+    fields = ("at", "channel", "message", "approver_note", "edited_line", "digest")
+    at = moment_column("created_at", "at")
     joined = ("actor",)
 
     @admin.display(description="edited arguments")
@@ -56,7 +72,7 @@ class GateAdmin(HistoryAdmin):
         "expires",
         "on_desk",
     )
-    list_filter = ("status", "kind", "risk", "reason", GateEnvironmentFilter)
+    list_filter = ("status", "kind", RiskFilter, GateEnvironmentFilter)
     list_select_related = ("session",)
     search_fields = ("headline", "tool", "session__id", "session__query", "tool_call_id")
     search_help_text = "Words of the headline, a tool, a session's id or words of its query."
@@ -65,8 +81,10 @@ class GateAdmin(HistoryAdmin):
     inlines = (DecisionInline,)
     readonly_fields = (
         *("session_link", "environment", "expires", "on_desk", "calls_text", "consequence_text"),
-        *("evidence_text", "allowed_text", "request_text", "answer_text"),
+        *("evidence_text", "allowed_text", "request_text", "answer_text", "opened_at", "ended_at"),
     )
+    opened_at = moment_column("created_at", "opened")
+    ended_at = moment_column("decided_at", "decided")
     fieldsets = (
         (
             "What it wants",
@@ -87,7 +105,7 @@ class GateAdmin(HistoryAdmin):
             "Why it was asked",
             {"fields": ("reason", "risk", "rule", "rule_version", "reasoning", "consequence_text")},
         ),
-        ("What became of it", {"fields": ("created_at", "expires", "decided_at", "answer_text", "on_desk")}),
+        ("What became of it", {"fields": ("opened_at", "expires", "ended_at", "answer_text", "on_desk")}),
         (
             "For the record",
             {
@@ -137,8 +155,12 @@ class GateAdmin(HistoryAdmin):
 
     @admin.display(description="consequence")
     def consequence_text(self, gate: Gate) -> str:
-        """Lay out what would follow."""
-        return json_text(gate.consequence)
+        """Say what would follow, in the words of the desk."""
+        means = gate.consequence
+        if not means:
+            return "–"
+        sentence = "".join(part["text"] for part in means.get("parts", ()))
+        return f"{sentence}. Can be undone: {means.get('undoable') or 'not known'}. {means.get('breaks', '')}"
 
     @admin.display(description="evidence")
     def evidence_text(self, gate: Gate) -> str:
@@ -166,7 +188,7 @@ class DecisionAdmin(HistoryAdmin):
     """Decisions, over all gates."""
 
     seen_with = "approvals_app.view_gate"
-    list_display = ("created_at", "type", "actor", "channel", "gate", "session_link", "message")
+    list_display = ("at", "type", "actor", "channel", "gate", "session_link", "message")
     list_filter = ("type", "channel")
     list_select_related = ("actor", "gate")
     search_fields = ("gate__headline", "gate__tool", "gate__session__id", "actor__username", "message")
@@ -174,10 +196,11 @@ class DecisionAdmin(HistoryAdmin):
     date_hierarchy = "created_at"
     ordering = ("-pk",)
     fields = (
-        *("created_at", "type", "actor", "channel", "gate", "session_link"),
+        *("at", "type", "actor", "channel", "gate", "session_link"),
         *("message", "edited_text", "approver_note", "digest"),
     )
-    readonly_fields = ("session_link", "edited_text")
+    readonly_fields = ("at", "session_link", "edited_text")
+    at = moment_column("created_at", "at")
 
     @admin.display(description="session", ordering="gate__session_id")
     def session_link(self, decision: Decision) -> str:
@@ -198,7 +221,10 @@ class GateInline(HistoryInline):
     seen_with = "approvals_app.view_gate"
     verbose_name_plural = "Gates"
     show_change_link = True
-    fields = ("id", "status", "headline", "tool", "risk", "reason", "created_at", "decided_at", "expires_at")
+    fields = ("status", "tool", "risk", "reason", "opened_at", "ended_at", "until")
+    opened_at = moment_column("created_at", "opened")
+    ended_at = moment_column("decided_at", "decided")
+    until = moment_column("expires_at", "expires")
 
 
 class SessionWithGatesAdmin(SessionAdmin):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.conf import settings
@@ -24,8 +22,9 @@ from approvals_app.exceptions import (
 )
 from approvals_app.querysets import GateQuerySet
 from approvals_app.states import STATUS_AFTER, Channel, DecisionType, GateKind, GateStatus
-from sessions_app.agents import config
-from sessions_app.append_only import AppendOnlyModel
+from sessions_app import chain
+from sessions_app.agents import config, risk
+from sessions_app.append_only import AppendOnlyModel, AppendOnlyQuerySet
 from sessions_app.exceptions import LogIsAppendOnly
 from sessions_app.models import Run, Session, SessionEvent, ToolCall, log_transaction
 from sessions_app.models.ledger import call_digest
@@ -155,9 +154,7 @@ class Gate(models.Model):
 
     def digest_of_shown(self) -> str:
         """Return the SHA-256 of what an approver is shown, which a decision must name."""
-        shown = {name: getattr(self, name) for name in DIGESTED}
-        text = json.dumps(shown, sort_keys=True, separators=(",", ":"), cls=DjangoJSONEncoder)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return chain.digest(chain.as_stored({name: getattr(self, name) for name in DIGESTED}))
 
     def refusal_for(self, user: User | AnonymousUser) -> str:
         """Return why this person may not decide it, or nothing where they may."""
@@ -206,6 +203,8 @@ class Gate(models.Model):
         kind = DecisionType(decision)
         if kind == DecisionType.RESPOND and not message.strip():
             raise AnswerUnfit("Write the answer that the agent should get.", path="message")
+        if kind == DecisionType.EDIT:
+            self._refuse_forbidden(edited_args)
         answer = requests.answer(
             GateKind(self.kind),
             kind,
@@ -240,11 +239,21 @@ class Gate(models.Model):
                     "tool": self.tool,
                     "rationale": message,
                     "digest": self.digest,
+                    "decision_id": taken.pk,
+                    "seal": taken.seal(),
                 },
                 actor=actor,
             )
             self._go_on(cause=f"gate {self.get_status_display()}", actor=actor)
         return taken
+
+    def _refuse_forbidden(self, edited_args: dict[str, Any] | None) -> None:
+        """Refuse an edit without arguments, and one into a call that no approval could ever allow."""
+        if edited_args is None:
+            raise AnswerUnfit("Say with which arguments the call should run instead.", path="edited_action")
+        judged = risk.judge(self.tool, edited_args, self.session.environment, config.current().risk.rules)
+        if judged.forbidden:
+            raise AnswerUnfit(f"Rule {judged.rule} forbids the call as you edited it.", path="edited_action.args")
 
     def expire(self) -> bool:
         """End a gate that nobody decided in time: nothing runs, and the agent is told. False when it is decided."""
@@ -335,11 +344,12 @@ class Gate(models.Model):
     def _grant(self, row: ToolCall, decision: Decision) -> dict[str, Any] | None:
         if decision.type not in {DecisionType.APPROVE, DecisionType.EDIT}:
             return None
-        args = decision.edited_args if decision.type == DecisionType.EDIT else row.args
+        args = decision.edited_args if decision.type == DecisionType.EDIT else row.effective_args
         until = rules.execution_expiry(timezone.now(), config.current().approvals.execution_expires_after)
         return {
             "decision": decision.pk,
             "digest": call_digest(row.tool, args or {}),
+            "args": args or {},
             "rule_version": self.rule_version,
             "expires_at": until.isoformat(),
         }
@@ -350,7 +360,8 @@ class Gate(models.Model):
 
     def _ledger_rows(self) -> list[ToolCall]:
         ids = [call["tool_call_id"] for call in self.calls]
-        return list(ToolCall.objects.filter(session_id=self.session_id, tool_call_id__in=ids))
+        rows = ToolCall.objects.filter(session_id=self.session_id, thread_id=self.run.thread_id)
+        return list(rows.filter(tool_call_id__in=ids))
 
 
 class Decision(AppendOnlyModel):
@@ -370,8 +381,28 @@ class Decision(AppendOnlyModel):
     )
     created_at = models.DateTimeField(default=timezone.now)
 
+    objects = AppendOnlyQuerySet.as_manager()
+
     class Meta:
         ordering = ["pk"]
 
     def __str__(self) -> str:
         return f"{self.type} by {self.actor}"
+
+    def sealed(self) -> list[Any]:
+        """Return what the seal covers: the decision, by whom, through what, and of what they saw."""
+        return [
+            self.gate_id,
+            self.digest,
+            str(self.type),
+            self.actor_id,
+            str(self.channel),
+            self.message,
+            chain.as_stored(self.edited_args),
+            self.approver_note,
+            chain.instant(self.created_at),
+        ]
+
+    def seal(self) -> str:
+        """Return the hash that `gate_decided` carries."""
+        return chain.digest(self.sealed())

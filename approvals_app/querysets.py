@@ -53,7 +53,7 @@ class GateQuerySet(models.QuerySet["Gate"]):
         for word in q.split()[:8]:
             rows = rows.filter(
                 Q(tool__icontains=word)
-                | Q(session_id__icontains=word)
+                | Q(session__id__icontains=word)
                 | Q(headline__icontains=word)
                 | Q(session__query__icontains=word)
             )

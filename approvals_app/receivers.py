@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from django.db.models.signals import post_save
 from django.utils import timezone
 
-from approvals_app import requests, rules
+from approvals_app import consistency, requests, rules
 from approvals_app.models import Gate
 from approvals_app.snapshot import evidence_of, headline_of, words_of
 from approvals_app.states import GateKind
@@ -17,12 +18,15 @@ from sessions_app.models import Run, Session, SessionEvent, ToolCall
 from sessions_app.recovery import Repair
 from sessions_app.states import SessionStatus
 
+log = logging.getLogger("clm.gates")
+
 
 def connect() -> None:
     """Wire the receivers; called once, when the app is ready."""
     signals.run_interrupted.connect(open_gates, dispatch_uid="open_gates")
     signals.session_ended.connect(cancel_gates, dispatch_uid="cancel_gates")
     signals.sweeping.connect(expire_gates, dispatch_uid="expire_gates")
+    signals.sweeping.connect(repair, dispatch_uid="repair")
     post_save.connect(session_awaits_input, sender=Gate, dispatch_uid="session_awaits_input")
 
 
@@ -66,9 +70,19 @@ def expire_gates(dry_run: bool = False, **kwargs: Any) -> list[Repair]:
     """Write down the gates whose time is over; deciding them was refused from that instant on."""
     repairs = []
     for gate in Gate.objects.overdue().select_related("session", "run"):
-        if dry_run or gate.expire():
-            repairs.append(Repair(gate.session_id, f"gate {gate.pk} ({gate.headline}) expired"))
+        try:
+            expired = dry_run or gate.expire()
+        except Exception:
+            log.exception("Gate %s could not be expired; the sweep goes on to the others", gate.pk)
+        else:
+            if expired:
+                repairs.append(Repair(gate.session_id, f"gate {gate.pk} ({gate.headline}) expired"))
     return repairs
+
+
+def repair(dry_run: bool = False, **kwargs: Any) -> list[Repair]:
+    """Put right what disagrees."""
+    return consistency.put_right(dry_run=dry_run)
 
 
 def _gate_of(run: Run, found: dict[str, Any], checkpoint_id: str) -> Gate:
@@ -76,7 +90,7 @@ def _gate_of(run: Run, found: dict[str, Any], checkpoint_id: str) -> Gate:
     asked = requests.read(found["value"], found["response_schema"])
     call: dict[str, Any] = asked.calls[0] if asked.calls else {"tool_call_id": "", "tool": "", "args": {}}
     ledger = ToolCall.objects.filter(
-        session_id=run.session_id, tool_call_id=call["tool_call_id"]
+        session_id=run.session_id, thread_id=run.thread_id, tool_call_id=call["tool_call_id"]
     ).first()
     environment = run.session.environment
     means = consequence.consequence(call["tool"], call["args"], environment=environment) if call["tool"] else None

@@ -8,15 +8,14 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clm_site.settings")
 
-from channels.auth import AuthMiddlewareStack
-from channels.routing import ProtocolTypeRouter, URLRouter
-from channels.security.websocket import AllowedHostsOriginValidator
+from channels.routing import ProtocolTypeRouter
 from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()
 
 # These import models, so the applications must be loaded first.
-from clm_site.routing import websocket_urlpatterns  # noqa: E402
+from clm_site.routing import sockets  # noqa: E402
+from sessions_app import streams  # noqa: E402
 from sessions_app.engine import Engine  # noqa: E402
 
 
@@ -50,7 +49,8 @@ class WithEngine:
                 self._engine = engine
 
     async def stop(self) -> None:
-        """Stop the engine and give its runs back."""
+        """End the streams, stop the engine and give its runs back."""
+        streams.end_all()
         if self._engine is not None:
             await self._engine.stop()
             self._engine = None
@@ -67,11 +67,4 @@ class WithEngine:
                 return
 
 
-application = WithEngine(
-    ProtocolTypeRouter(
-        {
-            "http": django_application,
-            "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
-        }
-    )
-)
+application = WithEngine(ProtocolTypeRouter({"http": django_application, "websocket": sockets}))

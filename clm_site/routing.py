@@ -1,8 +1,15 @@
-"""Every socket."""
+"""Every socket: those of the contract, and those of our own pages behind a check of where the page came from."""
 
 from __future__ import annotations
 
-from approvals_app.routing import websocket_urlpatterns as approvals
-from sessions_app.routing import websocket_urlpatterns as sessions
+from channels.auth import AuthMiddlewareStack
+from channels.routing import URLRouter
+from channels.security.websocket import AllowedHostsOriginValidator
+from django.urls import re_path
 
-websocket_urlpatterns = [*approvals, *sessions]
+from approvals_app import routing as approvals
+from sessions_app import routing as sessions
+
+_pages = AllowedHostsOriginValidator(URLRouter([*approvals.page_urlpatterns, *sessions.page_urlpatterns]))
+
+sockets = AuthMiddlewareStack(URLRouter([*sessions.api_urlpatterns, re_path("", _pages)]))

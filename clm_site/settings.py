@@ -50,6 +50,15 @@ def env_list(name: str, default: list[str]) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()] if text else default
 
 
+def env_map(name: str) -> dict[str, str]:
+    """Return the variable's comma-separated `key=value` parts; one without both is refused by name."""
+    parts = [part.partition("=") for part in env_list(name, [])]
+    for key, _, value in parts:
+        if not key.strip() or not value.strip():
+            raise ImproperlyConfigured(f"{name} has {key or value!r}: write name=package.module.factory,…")
+    return {key.strip(): value.strip() for key, _, value in parts}
+
+
 def secret_key(directory: Path) -> str:
     """Return CLM_SECRET_KEY, or the key kept in the data directory, made on first use.
 
@@ -121,7 +130,7 @@ CLM_POLL_SECONDS = 1.0
 CLM_SWEEP_SECONDS = 5.0
 
 # Graphs of one's own: CLM_GRAPHS="billing=my_package.graphs.billing_spec,…" (docs/configuration.md).
-CLM_GRAPHS = dict(part.split("=", 1) for part in env_list("CLM_GRAPHS", []))
+CLM_GRAPHS = env_map("CLM_GRAPHS")
 
 # Starting and reading sessions without a token: the embedded profile on loopback only (see http.py).
 CLM_OPEN_LOOPBACK = env_bool("CLM_OPEN_LOOPBACK", default=CLM_HOST in LOOPBACK and not DATABASE_URL)
@@ -158,6 +167,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "clm_site.http.ApiErrors",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",

@@ -10,6 +10,9 @@ from django.views.generic import RedirectView
 from clm_site import health, views
 from clm_site.api import api
 
+admin.site.site_header = admin.site.site_title = "CLM administration"
+admin.site.index_title = "Sessions, gates and people"
+
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="queue"), name="home"),
     path("approvals/", include("approvals_app.urls")),

@@ -7,9 +7,10 @@ append-only tables would.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
 from django.core.serializers.json import DjangoJSONEncoder
@@ -18,10 +19,11 @@ from django.forms.models import BaseInlineFormSet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from sessions_app.agents import config, registry
+from sessions_app import events
+from sessions_app.agents import config
 from sessions_app.exceptions import ClmError
 from sessions_app.models import AgentRun, ApiToken, Run, Session, SessionEvent, ToolCall
 from sessions_app.querysets import MAX_PAGE
@@ -33,8 +35,9 @@ if TYPE_CHECKING:
 else:
     _Admin, _Inline, _Formset = admin.ModelAdmin, admin.TabularInline, BaseInlineFormSet
 
-#: As much of a JSON value as a row of an inline shows.
-ROW_TEXT = 600
+#: As much of a text as a row shows.
+ROW_TEXT = 400
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 # How things are shown ---------------------------------------------------------------------------------------
@@ -49,18 +52,39 @@ def span_text(span: timedelta) -> str:
     return f"{seconds} s"
 
 
-def json_text(value: Any) -> SafeString:
-    """Return a JSON value laid out for reading, or a dash where there is none."""
+def moment_text(moment: datetime | None) -> str:
+    """Return an instant to the second, in one piece; a narrow column would break it at every space."""
+    return f"{timezone.localtime(moment):%d %b %Y %H:%M:%S}".replace(" ", NO_BREAK) if moment else "–"
+
+
+def moment_column(field: str, description: str) -> Callable[[Any, Any], str]:
+    """Return a column that shows the instant in `field`."""
+
+    @admin.display(description=description, ordering=field)
+    def column(page: Any, row: Any) -> str:
+        return moment_text(getattr(row, field))
+
+    return column
+
+
+def json_text(value: Any) -> str:
+    """Return a JSON value laid out for reading, or a dash where there is none; long lines wrap."""
     if not value:
-        return SafeString("–")
+        return "–"
     text = json.dumps(value, indent=2, ensure_ascii=False, cls=DjangoJSONEncoder)
-    return format_html("<pre>{}</pre>", text)
+    lines = [NO_BREAK * (len(line) - len(line.lstrip())) + line.lstrip() for line in text.splitlines()]
+    return format_html("<code>{}</code>", format_html_join(SafeString("<br>"), "{}", ((line,) for line in lines)))
 
 
 def json_line(value: Any) -> str:
     """Return a JSON value on one line, cut to what a row can hold."""
-    text = json.dumps(value, ensure_ascii=False, cls=DjangoJSONEncoder) if value else "–"
-    return text if len(text) <= ROW_TEXT else f"{text[: ROW_TEXT - 1]}…"
+    return row_text(json.dumps(value, ensure_ascii=False, cls=DjangoJSONEncoder) if value else "")
+
+
+def row_text(text: str) -> str:
+    """Return as much of a text as a row can hold, able to break after each comma of a JSON without spaces."""
+    text = text if len(text) <= ROW_TEXT else f"{text[: ROW_TEXT - 1]}…"
+    return format_html_join(SafeString("<wbr>"), "{}", ((part,) for part in re.split("(?<=,)", text or "–")))
 
 
 # What history is --------------------------------------------------------------------------------------------
@@ -112,7 +136,10 @@ class LatestRows(_Formset):
 
 
 class HistoryInline(History, _Inline):
-    """Rows of history on the page of what they belong to; related rows come in the same query."""
+    """Rows of history on the page of what they belong to; related rows come in the same query.
+
+    Django writes each row's own name above it, so no column repeats that.
+    """
 
     formset = LatestRows
     extra = 0
@@ -131,35 +158,55 @@ class HistoryInline(History, _Inline):
 # Filters ----------------------------------------------------------------------------------------------------
 
 
-class EnvironmentFilter(admin.SimpleListFilter):
-    """By environment, of those that are configured; asks the database nothing."""
+class WordFilter(admin.SimpleListFilter):
+    """By a column whose words are known, so that no filter reads the whole table to list them."""
 
-    title = "environment"
-    parameter_name = "environment"
-    column = "environment"
+    column = ""
+
+    def words(self) -> Iterable[str]:
+        """Return what can be chosen."""
+        raise NotImplementedError
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Offer each configured environment."""
-        return [(name, name) for name in config.current().environments.names]
+        """Offer each word as it stands in the database."""
+        return [(word, word) for word in self.words()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Keep the rows of the chosen one."""
-        return queryset.filter(**{self.column: self.value()}) if self.value() else queryset
+        """Keep the rows with the chosen word."""
+        column = self.column or str(self.parameter_name)
+        return queryset.filter(**{column: self.value()}) if self.value() else queryset
 
 
-class GraphFilter(admin.SimpleListFilter):
+class EnvironmentFilter(WordFilter):
+    """By environment, of those that are configured."""
+
+    title = parameter_name = "environment"
+
+    def words(self) -> Iterable[str]:
+        """Return the configured environments."""
+        return config.current().environments.names
+
+
+class GraphFilter(WordFilter):
     """By graph, of those that are registered."""
 
-    title = "graph"
-    parameter_name = "graph"
+    title = parameter_name = "graph"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Offer each registered graph."""
-        return [(name, name) for name in registry.names()]
+    def words(self) -> Iterable[str]:
+        """Return the registered graphs; LangGraph is imported here, not by every command that loads the admin."""
+        from sessions_app.agents import registry
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Keep the sessions of the chosen one."""
-        return queryset.filter(graph=self.value()) if self.value() else queryset
+        return registry.names()
+
+
+class KindFilter(WordFilter):
+    """By event kind."""
+
+    title = parameter_name = "kind"
+
+    def words(self) -> Iterable[str]:
+        """Return the registered kinds."""
+        return events.KINDS
 
 
 class AgeFilter(admin.SimpleListFilter):
@@ -196,8 +243,9 @@ class EventInline(HistoryInline):
 
     model = SessionEvent
     verbose_name_plural = f"Events (the latest {MAX_PAGE})"
-    fields = ("seq", "ts", "kind", "what", "payload_line", "actor")
+    fields = ("at", "what", "payload_line", "actor")
     joined = ("actor",)
+    at = moment_column("ts", "at")
 
     @admin.display(description="what")
     def what(self, event: SessionEvent) -> str:
@@ -215,7 +263,10 @@ class RunInline(HistoryInline):
 
     model = Run
     verbose_name_plural = f"Runs (the latest {MAX_PAGE})"
-    fields = ("id", "kind", "status", "attempt", "worker", "created_at", "started_at", "ended_at", "error")
+    fields = ("status", "attempt", "worker", "asked_at", "began_at", "stopped_at", "error")
+    asked_at = moment_column("created_at", "asked for")
+    began_at = moment_column("started_at", "claimed")
+    stopped_at = moment_column("ended_at", "ended")
 
 
 class AgentRunInline(HistoryInline):
@@ -224,7 +275,9 @@ class AgentRunInline(HistoryInline):
     model = AgentRun
     verbose_name = "agent turn"
     verbose_name_plural = f"Agent turns (the latest {MAX_PAGE})"
-    fields = ("agent", "started_at", "ended_at", "summary", "confidence", "signal", "tokens")
+    fields = ("began_at", "stopped_at", "summary", "confidence", "signal", "tokens")
+    began_at = moment_column("started_at", "began")
+    stopped_at = moment_column("ended_at", "reported")
 
     @admin.display(description="tokens in / out")
     def tokens(self, turn: AgentRun) -> str:
@@ -237,7 +290,8 @@ class ToolCallInline(HistoryInline):
 
     model = ToolCall
     verbose_name_plural = f"Tool calls (the latest {MAX_PAGE})"
-    fields = ("ts", "agent", "tool", "args_line", "risk", "reason", "status", "approver", "answer_line")
+    fields = ("at", "agent", "args_line", "risk", "reason", "status", "approver", "answer_line")
+    at = moment_column("ts", "at")
 
     @admin.display(description="arguments")
     def args_line(self, call: ToolCall) -> str:
@@ -247,8 +301,7 @@ class ToolCallInline(HistoryInline):
     @admin.display(description="result")
     def answer_line(self, call: ToolCall) -> str:
         """Show the beginning of what the tool returned, or of what went wrong."""
-        text = call.error or call.result or "–"
-        return text if len(text) <= ROW_TEXT else f"{text[: ROW_TEXT - 1]}…"
+        return row_text(call.error or call.result)
 
 
 @admin.register(Session)
@@ -263,11 +316,14 @@ class SessionAdmin(HistoryAdmin):
     date_hierarchy = "created_at"
     ordering = ("-created_at", "-pk")
     actions = ("rerun_sessions", "stop_sessions")
-    inlines: tuple[type[HistoryInline], ...] = (RunInline, AgentRunInline, ToolCallInline, EventInline)
+    inlines: ClassVar[tuple[type[HistoryInline], ...]] = (RunInline, AgentRunInline, ToolCallInline, EventInline)
     readonly_fields = (
         *("stored_status", "requested_by", "age", "latest_agent", "tokens", "every_event"),
-        *("findings_text", "tags_text", "overrides_text", "extra_text"),
+        *("findings_text", "tags_text", "overrides_text", "extra_text", "asked_at", "stopped_at", "changed_at"),
     )
+    asked_at = moment_column("created_at", "submitted")
+    stopped_at = moment_column("ended_at", "ended")
+    changed_at = moment_column("updated_at", "last event")
     fieldsets = (
         (
             "What was asked",
@@ -279,7 +335,7 @@ class SessionAdmin(HistoryAdmin):
                     "requested_by",
                     "submitter_team",
                     "age",
-                    "created_at",
+                    "asked_at",
                 )
             },
         ),
@@ -287,12 +343,12 @@ class SessionAdmin(HistoryAdmin):
             "What was found",
             {"fields": ("summary", "severity", "category", "findings_text", "tags_text", "latest_agent")},
         ),
-        ("How it ended", {"fields": ("resolution", "ended_at", "parent", "dedup_rationale")}),
+        ("How it ended", {"fields": ("resolution", "stopped_at", "parent", "dedup_rationale")}),
         (
             "For the record",
             {
                 "classes": ("collapse",),
-                "fields": ("graph", "tokens", "every_event", "updated_at", "overrides_text", "extra_text"),
+                "fields": ("graph", "tokens", "every_event", "changed_at", "overrides_text", "extra_text"),
             },
         ),
     )
@@ -300,7 +356,8 @@ class SessionAdmin(HistoryAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Session]:
         """Bring the latest agent's name with each row."""
         turns = AgentRun.objects.filter(session=OuterRef("pk")).order_by("-pk")
-        return super().get_queryset(request).annotate(agent_now=Subquery(turns.values("agent")[:1]))
+        sessions: QuerySet[Session] = super().get_queryset(request)
+        return sessions.annotate(agent_now=Subquery(turns.values("agent")[:1]))
 
     def has_stop_permission(self, request: HttpRequest) -> bool:
         """Say who may stop and rerun: the permission that the desk asks for, too."""
@@ -345,14 +402,14 @@ class SessionAdmin(HistoryAdmin):
     @admin.display(description="events")
     def every_event(self, session: Session) -> str:
         """Link to all its events; the page itself shows the latest."""
-        address = reverse(
-            "admin:sessions_app_sessionevent_changelist", query={"session__id__exact": session.pk}
-        )
+        address = reverse("admin:sessions_app_sessionevent_changelist", query={"session__id__exact": session.pk})
         return format_html('<a href="{}">{} events</a>', address, session.version)
 
     @admin.display(description="findings")
     def findings_text(self, session: Session) -> str:
-        """Lay the findings out."""
+        """List the findings, each on its line."""
+        if all(isinstance(finding, str) for finding in session.findings):
+            return format_html_join(SafeString("<br>"), "{}", ((finding,) for finding in session.findings)) or "–"
         return json_text(session.findings)
 
     @admin.display(description="tags")
@@ -391,9 +448,7 @@ class SessionAdmin(HistoryAdmin):
 
         self._each(request, queryset, stop)
 
-    def _each(
-        self, request: HttpRequest, queryset: QuerySet[Session], verb: Callable[[Session], str]
-    ) -> None:
+    def _each(self, request: HttpRequest, queryset: QuerySet[Session], verb: Callable[[Session], str]) -> None:
         """Do the verb to each session by itself and say what came of each."""
         chosen = list(queryset.order_by("created_at", "pk")[: MAX_PAGE + 1])
         if len(chosen) > MAX_PAGE:
@@ -415,14 +470,15 @@ def _person(request: HttpRequest) -> Any:
 class SessionEventAdmin(HistoryAdmin):
     """The whole log, over all sessions."""
 
-    list_display = ("seq", "ts", "session", "kind", "what", "payload_line", "actor")
+    list_display = ("seq", "at", "session", "kind", "what", "payload_line", "actor")
     list_select_related = ("session", "actor")
-    list_filter = ("kind",)
+    list_filter = (KindFilter,)
     search_fields = ("session__id", "kind")
     search_help_text = "A session's id, or an event kind."
     ordering = ("-seq",)
-    fields = ("seq", "ts", "session", "kind", "payload_text", "actor")
-    readonly_fields = ("payload_text",)
+    fields = ("seq", "at", "session", "kind", "what", "payload_text", "actor")
+    readonly_fields = ("at", "what", "payload_text")
+    at = moment_column("ts", "at")
 
     @admin.display(description="what")
     def what(self, event: SessionEvent) -> str:
@@ -451,6 +507,7 @@ class ApiTokenAdmin(_Admin):
     list_select_related = ("user",)
     list_per_page = 50
     list_max_show_all = MAX_PAGE
+    show_full_result_count = False
     search_fields = ("name", "user__username")
     ordering = ("-created_at",)
     fields = ("user", "name", "may", "created_at", "expires_at", "live")

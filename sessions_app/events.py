@@ -62,10 +62,11 @@ KINDS: dict[str, EventKind] = {
         ),
         _kind("tool_refused", "A tool call was refused", "tool agent why", "tool_call_id args risk"),
         _kind("gate_fired", "A gate opened", "gate_id tool agent reason risk", "kind expires_at digest"),
-        _kind("gate_decided", "A person decided", "gate_id decision actor channel", "tool rationale digest"),
+        _kind("gate_decided", "A person decided", "gate_id decision actor channel", "tool rationale digest decision_id seal"),
         _kind("gate_expired", "Nobody decided in time", "gate_id tool", "expires_at"),
         _kind("gate_cancelled", "The gate went with its session", "gate_id tool cause"),
         _kind("run_failed", "The run failed", "run_id error"),
+        _kind("session.repaired", "The sweep put right what disagreed", "what"),
         _kind("run_recovered", "A run was taken up again", "run_id cause", "attempt"),
         _kind("lesson_extracted", "A lesson was noted", "lesson"),
     )

@@ -95,7 +95,9 @@ class Doorbell:
     async def wait(self, *, seconds: float) -> bool:
         """Return True at the next ring, or False after so many seconds without one."""
         try:
-            await asyncio.wait_for(self._layer.receive(self._channel), seconds)
+            # Not wait_for: on Python 3.11 it loses a cancellation that meets a ring.
+            async with asyncio.timeout(seconds):
+                await self._layer.receive(self._channel)
         except TimeoutError:
             return False
         return True

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Case, IntegerField, Q, Value, When
 from django.utils import timezone
@@ -47,7 +48,7 @@ def keyset_page(
     total = rows.count()
     sign, beyond = ("-", "lt") if descending else ("", "gt")
     if cursor:
-        when, key = _read_cursor(cursor)
+        when, key = _read_cursor(cursor, rows.model._meta.pk)
         rows = rows.filter(Q(**{f"{by}__{beyond}": when}) | Q(**{by: when, f"pk__{beyond}": key}))
     items = list(rows.order_by(f"{sign}{by}", f"{sign}pk")[: limit + 1])
     more = len(items) > limit
@@ -59,11 +60,14 @@ def _write_cursor(when: datetime, key: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps([when.isoformat(), key]).encode()).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str) -> tuple[datetime, Any]:
+def _read_cursor(cursor: str, field: models.Field[Any, Any]) -> tuple[datetime, Any]:
     try:
         when, key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        return datetime.fromisoformat(when), key
-    except (ValueError, TypeError, binascii.Error):
+        at = datetime.fromisoformat(when)
+        if at.tzinfo is None:
+            raise ValueError
+        return at, field.to_python(key) if isinstance(key, (str, int)) else field.to_python("")
+    except (ValueError, TypeError, ValidationError, binascii.Error):
         raise BadRequest("That cursor is not one of ours: take next_cursor from the page before.") from None
 
 
@@ -142,6 +146,10 @@ class SessionEventQuerySet(AppendOnlyQuerySet["SessionEvent"]):
 
 class ToolCallQuerySet(models.QuerySet["ToolCall"]):
     """Questions about the ledger."""
+
+    def open(self) -> ToolCallQuerySet:
+        """Keep the calls that may run or are running: approved, or claimed and not settled."""
+        return self.filter(status__in=[CallStatus.APPROVED, CallStatus.EXECUTING])
 
     def settled(self) -> ToolCallQuerySet:
         """Keep the calls that ran and left a result."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import cast
 from sessions_app import engine, signals
 from sessions_app.models import Run
 from sessions_app.states import RunStatus
+
+log = logging.getLogger("clm.sweep")
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,13 @@ def sweep(*, dry_run: bool = False) -> list[Repair]:
     """
     repairs: list[Repair] = []
     for run in Run.objects.stalled(workers=dead_workers()).select_related("session"):
-        if dry_run or run.release(cause=f"worker {run.worker or 'unknown'} died or lost its lease"):
-            repairs.append(Repair(run.session_id, f"{run.kind} run {run.pk} taken up again"))
+        try:
+            taken_up = dry_run or run.release(cause=f"worker {run.worker or 'unknown'} died or lost its lease")
+        except Exception:
+            log.exception("%s could not be taken up; the sweep goes on to the others", run)
+        else:
+            if taken_up:
+                repairs.append(Repair(run.session_id, f"{run.kind} run {run.pk} taken up again"))
     for _receiver, more in signals.sweeping.send(sender=None, dry_run=dry_run):
         repairs += cast("list[Repair]", more)
     return repairs

@@ -8,15 +8,15 @@ import logging
 from contextlib import suppress
 from typing import Any
 
-from channels.db import database_sync_to_async
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, StateSnapshot
 
 from sessions_app.agents import registry
+from sessions_app.agents.answers import arrived
 from sessions_app.agents.context import RunContext
-from sessions_app.agents.journal import DatabaseJournal
+from sessions_app.agents.journal import DatabaseJournal, connected, in_database
 from sessions_app.models import Run
 from sessions_app.states import RunKind
 
@@ -36,19 +36,20 @@ async def execute(run: Run, saver: registry.Saver) -> None:
 
     Cancelling the call leaves the row as it is: whoever cancels says what becomes of the run.
     """
-    renewing = asyncio.create_task(_renew(run, asyncio.current_task()))
-    try:
+    async with connected():
+        renewing = asyncio.create_task(_renew(run, asyncio.current_task()))
         try:
-            snapshot = await _drive(run, saver)
-        except Exception as error:
-            log.exception("%s failed", run)
-            await database_sync_to_async(run.fail)(f"{type(error).__name__}: {error}"[:2000])
-        else:
-            await _conclude(run, snapshot)
-    finally:
-        renewing.cancel()
-        with suppress(asyncio.CancelledError):
-            await renewing
+            try:
+                snapshot = await _drive(run, saver)
+            except Exception as error:
+                log.exception("%s failed", run)
+                await in_database(run.fail, f"{type(error).__name__}: {error}"[:2000])
+            else:
+                await _conclude(run, snapshot)
+        finally:
+            renewing.cancel()
+            with suppress(asyncio.CancelledError):
+                await renewing
 
 
 async def _drive(run: Run, saver: registry.Saver) -> StateSnapshot:
@@ -66,17 +67,22 @@ async def _drive(run: Run, saver: registry.Saver) -> StateSnapshot:
         query=session.query,
         journal=DatabaseJournal(),
     )
-    await graph.ainvoke(await _input(run, saver, thread), thread, context=context, durability="sync")
+    await graph.ainvoke(await _input(run, graph, saver, thread), thread, context=context, durability="sync")
     return await graph.aget_state(thread)
 
 
-async def _input(run: Run, saver: registry.Saver, thread: RunnableConfig) -> Any:
+async def _input(run: Run, graph: registry.Graph, saver: registry.Saver, thread: RunnableConfig) -> Any:
     """Return what to put into the graph: the answers, or the first input, or nothing to go on after a crash.
 
-    Answers sent twice are harmless: LangGraph ignores one whose interrupt is no longer waiting.
+    After a crash only the answers that have not arrived are sent: a second time, one could answer the next question.
     """
     if run.kind == RunKind.RESUME:
-        return Command(resume=run.answers)
+        answers = run.answers
+        if run.attempt > 1 and answers:
+            waiting = {found.id for found in (await graph.aget_state(thread)).interrupts}
+            waiting -= await arrived(saver, run.thread_id)
+            answers = {key: answer for key, answer in answers.items() if key in waiting}
+        return Command(resume=answers) if answers else None
     if await saver.aget_tuple(thread) is not None:
         return None
     session = run.session
@@ -94,21 +100,20 @@ async def _conclude(run: Run, snapshot: StateSnapshot) -> None:
     """Write both branches in full: paused -> gates and `awaiting_input`; finished -> its outcome."""
     try:
         if is_graph_paused(snapshot):
-            await database_sync_to_async(run.pause)(
+            await in_database(
+                run.pause,
                 [_as_json(found) for found in snapshot.interrupts],
                 checkpoint_id=str(snapshot.config["configurable"].get("checkpoint_id", "")),
             )
         elif snapshot.next:
-            await database_sync_to_async(run.fail)(
-                f"The graph stopped before {', '.join(snapshot.next)} without asking anything."
-            )
+            await in_database(run.fail, f"The graph stopped before {', '.join(snapshot.next)} without asking anything.")
         else:
             outcome = registry.get(run.session.graph).outcome(snapshot.values)
-            await database_sync_to_async(run.finish)(outcome)
+            await in_database(run.finish, outcome)
     except Exception as error:
         # Nothing was written. The checkpoint has it all, so the run is tried again from there.
         log.exception("%s could not be concluded", run)
-        await database_sync_to_async(run.release)(cause=f"{type(error).__name__}: {error}"[:500])
+        await in_database(run.release, cause=f"{type(error).__name__}: {error}"[:500])
 
 
 def _as_json(found: Any) -> dict[str, Any]:
@@ -125,7 +130,7 @@ async def _renew(run: Run, driving: asyncio.Task[Any] | None) -> None:
     while True:
         await asyncio.sleep(settings.CLM_LEASE_SECONDS / 3)
         try:
-            held = await database_sync_to_async(run.renew)()
+            held = await in_database(run.renew)
         except Exception:
             log.exception("The lease of %s could not be renewed; trying again", run)
             continue

@@ -23,6 +23,12 @@ APPEND_ONLY = ("sessions_app_sessionevent", "approvals_app_decision")
 _numbers = itertools.count(1)
 
 
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
+    """Keep no connection from one step to the next: the threads of a test end with it, and would leave theirs open."""
+    connection.settings_dict["CONN_MAX_AGE"] = 0
+
+
 @pytest.fixture(autouse=True)
 def _history_can_be_cleaned_up(request: pytest.FixtureRequest) -> Iterator[None]:
     """Take the append-only triggers off while a transactional test's tables are emptied."""
@@ -129,9 +135,7 @@ def question_interrupt(question: str = "Is this the right service?") -> dict[str
 def make_gate(make_session: Callable[..., Session]) -> Callable[..., Gate]:
     """Pause a session's run at one gate and return it; `interrupts=[…]` pauses at several, the first is returned."""
 
-    def make(
-        session: Session | None = None, *, interrupts: list[dict[str, Any]] | None = None, **fields: Any
-    ) -> Gate:
+    def make(session: Session | None = None, *, interrupts: list[dict[str, Any]] | None = None, **fields: Any) -> Gate:
         session = session or make_session(status="in_progress", **fields)
         run: Run = session.runs.get(status="running")
         assert run.pause(interrupts or [tool_interrupt()], checkpoint_id="checkpoint")
@@ -141,9 +145,7 @@ def make_gate(make_session: Callable[..., Session]) -> Callable[..., Gate]:
 
 
 @pytest.fixture
-async def engine(
-    transactional_db: None, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Callable[[], Any]]:
+async def engine(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[], Any]]:
     """Start the in-process engine on the test's loop, with checkpoints in memory; stopped at the end."""
     from contextlib import asynccontextmanager
 

@@ -77,7 +77,8 @@ class RunContext:
     `environment` is where the session's incident is; `query` what the requester wrote. `judgements` has, for this
     drive only, the stored judgement of each tool call id; `claimed` the ids that this drive itself claimed, so that
     a claim found without its id here is one that a crash left behind. `entered` has the rows that this drive has
-    just inserted as claimed, until they are run: nobody else runs those, so they are not read again.
+    just inserted as claimed, until they are run: nobody else runs those, so they are not read again. `rows` has
+    the key of each judged call's row in the ledger.
     """
 
     session_id: str
@@ -88,3 +89,4 @@ class RunContext:
     judgements: dict[str, Judgement] = field(default_factory=dict)
     claimed: set[str] = field(default_factory=set)
     entered: dict[str, ToolCall] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)

@@ -108,6 +108,7 @@ class Judge(AgentMiddleware[Any, Any]):
         # The context changes on the loop alone: LangChain walks through it there at every tool call, and a
         # thread that adds to it meanwhile breaks that.
         judgement = context.judgements[call_id] = row.judgement
+        context.rows[call_id] = row.pk
         if new and row.status == CallStatus.EXECUTING:
             context.claimed.add(call_id)
             context.entered[call_id] = row
@@ -149,12 +150,10 @@ class Ledger(AgentMiddleware[Any, Any]):
             row = await in_database(_ready, context, call_id, tool, args)
         except ToolRefused as refused:
             return _refusal(request, refused.text)
+        if row.status == CallStatus.UNKNOWN:
+            return _ask_what_became_of_it(request, row)
         if row.status == CallStatus.EXECUTING:
             context.claimed.add(call_id)
-        if row.status == CallStatus.UNKNOWN:
-            # Answered through the ledger's own row, in the decision's transaction: on resume it is read above.
-            interrupt(_unknown_outcome(row), response_schema=UNKNOWN_OUTCOME_SCHEMA)
-            return _refusal(request, f"{tool}: nobody knows whether it ran, and no decision says what to do.")
         if row.status != CallStatus.EXECUTING:
             return _from_ledger(request, row)
         return await self._run(request, handler, row)
@@ -185,7 +184,9 @@ class Ledger(AgentMiddleware[Any, Any]):
 
 def _ready(context: RunContext, call_id: str, tool: str, args: dict[str, Any]) -> ToolCall:
     """Return the call's row: claimed by this drive and free to run, or settled, or unknown."""
-    row = ToolCall.objects.get(session_id=context.session_id, tool_call_id=call_id)
+    if call_id not in context.rows:
+        raise ToolRefused(f"{tool} was not run: nothing judged it.")
+    row = ToolCall.objects.get(pk=context.rows[call_id])
     if row.status == CallStatus.EXECUTING and call_id not in context.claimed:
         if row.idempotent:
             row.give_back()
@@ -200,12 +201,25 @@ def _ready(context: RunContext, call_id: str, tool: str, args: dict[str, Any]) -
     return row
 
 
+def _ask_what_became_of_it(request: ToolCallRequest, row: ToolCall) -> ToolMessage:
+    """Pause until a person says what became of a call that was cut off.
+
+    What they say is read from the row, which their decision writes: it is not `unknown` any more when the call comes
+    here again. An answer that arrives while it still is was meant for another question or for nobody (the question
+    expired), so it is answered with what is known, and runs nothing.
+    """
+    answer = interrupt(_unknown_outcome(row), response_schema=UNKNOWN_OUTCOME_SCHEMA)
+    if isinstance(answer, dict) and answer.get("type") != "reject":
+        interrupt(_unknown_outcome(row), response_schema=UNKNOWN_OUTCOME_SCHEMA)
+    return _refusal(request, f"Nobody knows whether {row.tool} ran, and nobody said: do not take it for done.")
+
+
 def _unknown_outcome(row: ToolCall) -> dict[str, Any]:
     return {
         "type": "unknown_outcome",
         "tool_call_id": row.tool_call_id,
         "name": row.tool,
-        "args": row.args,
+        "args": row.effective_args,
         "agent": row.agent,
         "reason": "unknown_outcome",
         "description": (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -7,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection, models, transaction
-from django.db.models import F
 from django.utils import timezone
 
-from sessions_app import events, feed
+from sessions_app import chain, events, feed
 from sessions_app.append_only import AppendOnlyModel
 from sessions_app.querysets import SessionEventQuerySet
 
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 #: The PostgreSQL advisory lock under which events are numbered ("CLM" in ASCII).
 _NUMBERING = 0x434C4D
 
+#: Read and move the end of a session's chain. Written out, because building them anew for every event takes many
+#: times as long as running them.
+_END_OF_CHAIN = "SELECT version, head FROM sessions_app_session WHERE id = %s"
+_MOVE_END = "UPDATE sessions_app_session SET version = %s, head = %s, updated_at = %s WHERE id = %s"
+
+#: How many blocks are open in this thread, whose connection is its own.
+_open = threading.local()
+
 
 @contextmanager
 def log_transaction() -> Iterator[None]:
@@ -28,12 +36,21 @@ def log_transaction() -> Iterator[None]:
     `seq` is a cursor that readers resume from, so a higher number must never become visible before a lower one.
     SQLite has one writer at a time; PostgreSQL would commit out of order, so writers queue on an advisory lock,
     taken before any row's lock so that two writers cannot block each other crosswise.
+
+    A verb called within another's block joins it, without a savepoint and a lock of its own: when it raises, the
+    whole block is undone, and Django refuses every further query until it is.
     """
-    with transaction.atomic():
-        if connection.vendor == "postgresql":
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_NUMBERING])
-        yield
+    outermost = not getattr(_open, "blocks", 0)
+    with transaction.atomic(savepoint=outermost):
+        # Back to what it was before the commit, because callbacks of the commit may open a block again.
+        _open.blocks = getattr(_open, "blocks", 0) + 1
+        try:
+            if outermost and connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_NUMBERING])
+            yield
+        finally:
+            _open.blocks -= 1
 
 
 class SessionEvent(AppendOnlyModel):
@@ -41,6 +58,8 @@ class SessionEvent(AppendOnlyModel):
 
     seq = models.BigAutoField(primary_key=True)
     session = models.ForeignKey("sessions_app.Session", on_delete=models.PROTECT, related_name="events")
+    position = models.PositiveIntegerField(help_text="Its number within the session: 1, 2, 3 …")
+    hash = models.CharField(max_length=64, help_text="Over the event before it and this one (docs/audit.md).")
     kind = models.CharField(max_length=40)
     payload = models.JSONField(default=dict, encoder=DjangoJSONEncoder)
     actor = models.ForeignKey(
@@ -56,6 +75,7 @@ class SessionEvent(AppendOnlyModel):
 
     class Meta:
         ordering = ["seq"]
+        constraints = [models.UniqueConstraint(fields=["session", "position"], name="event_position_once")]
         indexes = [
             models.Index(fields=["session", "seq"], name="event_by_session"),
             models.Index(fields=["session", "kind"], name="event_by_kind"),
@@ -73,16 +93,27 @@ class SessionEvent(AppendOnlyModel):
         *,
         actor: User | None = None,
     ) -> SessionEvent:
-        """Write one event of a registered kind, bump the session's version, and ring after the commit.
+        """Write one event of a registered kind at the end of its session's chain, and ring after the commit.
 
-        The session's row is updated first: its lock puts the events of one session in order.
+        The end is read and moved under the log's lock, so two events never follow the same one.
         """
-        from sessions_app.models.session import Session
-
         events.check(kind, payload)
         with log_transaction():
-            Session.objects.filter(pk=session_id).update(version=F("version") + 1, updated_at=timezone.now())
-            event = cls(session_id=session_id, kind=kind, payload=payload, actor=actor)
+            now = timezone.now()
+            with connection.cursor() as cursor:
+                cursor.execute(_END_OF_CHAIN, [session_id])
+                version, head = cursor.fetchone()
+                event = cls(
+                    session_id=session_id,
+                    position=version + 1,
+                    kind=kind,
+                    payload=chain.as_stored(payload),
+                    actor=actor,
+                    ts=now,
+                )
+                event.hash = event.hash_after(head)
+                moved = connection.ops.adapt_datetimefield_value(now)
+                cursor.execute(_MOVE_END, [event.position, event.hash, moved, session_id])
             event.save()
             feed.announce(event)
         return event
@@ -91,6 +122,14 @@ class SessionEvent(AppendOnlyModel):
     def text(self) -> str:
         """What the kind means, in a few words."""
         return events.KINDS[self.kind].text if self.kind in events.KINDS else self.kind
+
+    def hashed(self) -> list[Any]:
+        """Return what the hash covers, beside the hash of the event before."""
+        return [self.session_id, self.position, self.kind, self.payload, self.actor_id, chain.instant(self.ts)]
+
+    def hash_after(self, previous: str) -> str:
+        """Return the event's hash when `previous` is the hash of the event before it."""
+        return chain.digest([previous, *self.hashed()])
 
     def as_json(self) -> dict[str, Any]:
         """Return the event as every stream and the API give it."""

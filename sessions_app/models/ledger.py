@@ -55,12 +55,12 @@ class AgentRun(models.Model):
     def start(cls, *, session_id: str, run_id: int, agent: str, key: str) -> None:
         """Note that an agent's turn began; a replay of the same turn notes nothing."""
         with log_transaction():
-            _, began = cls.objects.get_or_create(
-                session_id=session_id, key=key, defaults={"run_id": run_id, "agent": agent}
-            )
-            if began:
-                SessionEvent.append(session_id, "session.agent_running", {"agent": agent})
-                SessionEvent.append(session_id, "agent_started", {"agent": agent})
+            # No second writer can come between: the block holds the log's lock.
+            if cls.objects.filter(session_id=session_id, key=key).exists():
+                return
+            cls.objects.create(session_id=session_id, key=key, run_id=run_id, agent=agent)
+            SessionEvent.append(session_id, "session.agent_running", {"agent": agent})
+            SessionEvent.append(session_id, "agent_started", {"agent": agent})
 
     @classmethod
     def finish(cls, *, session_id: str, agent: str, key: str, report: Report, usage: Usage) -> None:
@@ -105,12 +105,13 @@ class AgentRun(models.Model):
 class ToolCall(models.Model):
     """The ledger's row of one tool call: judged once, claimed before it runs, settled after.
 
-    A gated call runs only with a `grant`: `{decision, digest, rule_version, expires_at}`, which the approving
+    A gated call runs only with a `grant`: `{decision, digest, args, rule_version, expires_at}`, which the approving
     decision writes in its own transaction and `claim` checks at the tool itself (law L2).
     """
 
     session = models.ForeignKey("sessions_app.Session", on_delete=models.PROTECT, related_name="tool_calls")
     run = models.ForeignKey("sessions_app.Run", on_delete=models.PROTECT, related_name="tool_calls")
+    thread_id = models.CharField(max_length=80, help_text="A rerun has its own, so a repeated id is another call.")
     tool_call_id = models.CharField(max_length=120)
     agent = models.CharField(max_length=60)
     tool = models.CharField(max_length=120, help_text="server:tool")
@@ -138,7 +139,14 @@ class ToolCall(models.Model):
     class Meta:
         ordering = ["pk"]
         constraints = [
-            models.UniqueConstraint(fields=["session", "tool_call_id"], name="tool_call_once"),
+            models.UniqueConstraint(fields=["session", "thread_id", "tool_call_id"], name="tool_call_once"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["session"],
+                name="tool_call_open",
+                condition=models.Q(status__in=[str(CallStatus.APPROVED), str(CallStatus.EXECUTING)]),
+            )
         ]
 
     def __str__(self) -> str:
@@ -156,6 +164,12 @@ class ToolCall(models.Model):
             level=self.risk, reason=self.reason, rule=self.rule, rule_version=self.rule_version
         )
 
+    @property
+    def effective_args(self) -> dict[str, Any]:
+        """The arguments that run: the approver's where they edited the call, else the agent's."""
+        edited = (self.grant or {}).get("args")
+        return edited if isinstance(edited, dict) else self.args
+
     @classmethod
     def enter(
         cls,
@@ -172,11 +186,16 @@ class ToolCall(models.Model):
     ) -> tuple[ToolCall, bool]:
         """Return the call's row and whether it is new: judged now, or as it was judged when first seen.
 
-        A new call that needs no approval is claimed by the same insert.
+        A new call that needs no approval is claimed by the same insert. Raises ToolRefused when the run is over.
         """
         digest = call_digest(tool, args)
-        known = cls.objects.filter(session_id=session_id, tool_call_id=tool_call_id).first()
-        if known is not None:
+        thread_id = Run.objects.filter(pk=run_id, status=RunStatus.RUNNING).values_list("thread_id", flat=True).first()
+        if thread_id is None:
+            raise ToolRefused(f"{tool} was not run: its run is over.")
+        earlier = cls.objects.filter(session_id=session_id, thread_id=thread_id, tool_call_id=tool_call_id)
+        # Most calls are new, and asking whether is half the work of reading.
+        if earlier.exists():
+            known = earlier.get()
             if known.digest != digest:
                 raise ToolRefused(
                     f"The model used the tool call id {tool_call_id!r} for two different calls in {session_id}."
@@ -187,6 +206,7 @@ class ToolCall(models.Model):
         row = cls.objects.create(
             session_id=session_id,
             run_id=run_id,
+            thread_id=thread_id,
             agent=agent,
             tool_call_id=tool_call_id,
             tool=tool,
@@ -238,6 +258,8 @@ class ToolCall(models.Model):
 
     def settle(self, *, result: str = "", error: str = "", result_kind: str, latency_ms: int) -> None:
         """Record how the call ended, with its event. Only a claimed call can be settled, and only once."""
+        # PostgreSQL keeps no NUL in a text, and a tool may return any byte.
+        result, error = result.replace("\0", "\ufffd"), error.replace("\0", "\ufffd")
         if error:
             status = CallStatus.FAILED
         elif self.risk == "medium":
@@ -267,12 +289,18 @@ class ToolCall(models.Model):
         )
         self.refresh_from_db()
 
+    def lapse(self, why: str) -> None:
+        """Record that an approved call will not run any more."""
+        ToolCall.objects.filter(pk=self.pk, status=CallStatus.APPROVED).update(
+            status=CallStatus.EXPIRED, error=f"Approved, and not run: {why}."
+        )
+
     def refuse(self, why: str) -> None:
-        """Record that the call was not run and why, with its event."""
+        """Record that the call was not run and why, with its event; nothing will run it any more."""
         with log_transaction():
-            ToolCall.objects.filter(pk=self.pk, status__in=[CallStatus.PENDING_APPROVAL]).update(
-                status=CallStatus.REJECTED, error=why
-            )
+            ToolCall.objects.filter(
+                pk=self.pk, status__in=[CallStatus.PENDING_APPROVAL, CallStatus.APPROVED]
+            ).update(status=CallStatus.REJECTED, error=why)
             SessionEvent.append(
                 self.session_id,
                 "tool_refused",
@@ -281,7 +309,7 @@ class ToolCall(models.Model):
                     "agent": self.agent,
                     "why": why,
                     "tool_call_id": self.tool_call_id,
-                    "args": self.args,
+                    "args": self.effective_args,
                     "risk": self.risk,
                 },
             )
@@ -304,8 +332,18 @@ class ToolCall(models.Model):
         self._answer(approver=approver, approved_at=timezone.now(), approval_rationale=rationale, **changes)
 
     def close(self, why: str, *, expired: bool) -> None:
-        """Write that nobody decided this call and nobody will."""
-        self._answer(status=CallStatus.EXPIRED if expired else CallStatus.REJECTED, error=why)
+        """Write that nobody decided this call and nobody will; one that may have run stays unknown."""
+        ToolCall.objects.filter(pk=self.pk, status=CallStatus.PENDING_APPROVAL).update(
+            status=CallStatus.EXPIRED if expired else CallStatus.REJECTED, error=why
+        )
+
+    @classmethod
+    def close_all(cls, session_id: str) -> None:
+        """Close what an ended session leaves: nothing waits for a decision or for its run any more."""
+        rows = cls.objects.filter(session_id=session_id)
+        for row in rows.filter(status__in=[CallStatus.PENDING_APPROVAL, CallStatus.APPROVED]):
+            row.close("The session ended before anybody decided.", expired=False)
+            row.lapse("the session ended before it ran")
 
     def _answer(self, **changes: Any) -> None:
         ToolCall.objects.filter(
@@ -319,7 +357,7 @@ class ToolCall(models.Model):
             {
                 "tool": self.tool,
                 "agent": self.agent,
-                "args": self.args,
+                "args": self.effective_args,
                 "result_kind": result_kind,
                 "latency_ms": latency_ms,
                 "risk": self.risk,

@@ -50,6 +50,7 @@ class Session(models.Model):
     id = models.CharField(max_length=24, primary_key=True, help_text="INC-YYYYMMDD-NNN")
     status = models.CharField(max_length=16, choices=SessionStatus.choices, default=SessionStatus.NEW)
     version = models.PositiveIntegerField(default=0, help_text="How many events the session has.")
+    head = models.CharField(max_length=64, blank=True, help_text="The hash of its last event.")
     query = models.TextField(help_text="What the requester asked for.")
     environment = models.CharField(max_length=40)
     requester = models.ForeignKey(
@@ -198,6 +199,8 @@ class Session(models.Model):
         False when the session is there already (no second event); raises TransitionRefused when the
         transition table does not allow it.
         """
+        from sessions_app.models.ledger import ToolCall
+
         with log_transaction():
             while True:
                 old = SessionStatus(self.status)
@@ -226,6 +229,7 @@ class Session(models.Model):
                 actor=actor,
             )
             if to in TERMINAL:
+                ToolCall.close_all(self.pk)
                 signals.session_ended.send(sender=type(self), session=self, cause=cause)
         return True
 
@@ -254,11 +258,13 @@ class Session(models.Model):
                 {"actor": actor.get_username() if actor else None, **({"note": note} if note else {})},
                 actor=actor,
             )
-            self.runs.active().update(
-                status=RunStatus.CANCELLED, ended_at=timezone.now(), lease_until=None
-            )
+            self.cancel_runs()
             self.move(SessionStatus.STOPPED, cause="stopped", actor=actor, resolution=note)
-            transaction.on_commit(lambda: engine.cancel(self.pk), robust=True)
+
+    def cancel_runs(self) -> None:
+        """End the runs that would still do something; whoever drives one is told after the commit."""
+        self.runs.active().update(status=RunStatus.CANCELLED, ended_at=timezone.now(), lease_until=None)
+        transaction.on_commit(lambda: engine.cancel(self.pk), robust=True)
 
     def rerun(self, *, actor: User | None = None) -> Run:
         """Ask for another run from the start, on a thread of its own; the earlier attempts stay.

@@ -25,18 +25,14 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take whose it is, what it may do and how long."""
-        parser.add_argument(
-            "username", metavar="USERNAME", help="whose token it is, and who its actions are by"
-        )
+        parser.add_argument("username", metavar="USERNAME", help="whose token it is, and who its actions are by")
         parser.add_argument(
             "--scope",
             action="append",
             metavar="SCOPE",
             help=f"what it may do, again for more: {', '.join(ApiToken.Scope.values)} (default: all of them)",
         )
-        parser.add_argument(
-            "--days", type=int, metavar="N", help="how long it lives (default: until revoked)"
-        )
+        parser.add_argument("--days", type=int, metavar="N", help="how long it lives (default: until revoked)")
         parser.add_argument("--name", default="", help="what it is for, shown in the admin")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -45,7 +41,7 @@ class Command(BaseCommand):
         days = options["days"]
         if days is not None and not 1 <= days <= MAX_DAYS:
             raise CommandError(f"--days {days} does not fit: write 1 to {MAX_DAYS}, or leave it out.")
-        length = ApiToken._meta.get_field("name").max_length
+        length = ApiToken._meta.get_field("name").max_length or 0
         if len(options["name"]) > length:
             raise CommandError(f"--name has {len(options['name'])} characters: write at most {length}.")
         user = _user(options["username"])
@@ -54,8 +50,9 @@ class Command(BaseCommand):
         self.stdout.write(token)
         until = f"until {expires_at:%Y-%m-%d %H:%M} UTC" if expires_at else "until it is deleted in the admin"
         self.stderr.write(
-            f"This token acts as {user.get_username()} ({', '.join(scopes)}) {until}. Keep it: it is not shown "
-            'again. Send it as "Authorization: Bearer <token>".'
+            f"This token acts as {user.get_username()} ({', '.join(scopes)}) {until}. Keep it: it is not "
+            'shown again. Send it as "Authorization: Bearer <token>".',
+            self.style.WARNING,
         )
 
 
@@ -71,11 +68,7 @@ def _scopes(wanted: list[str] | None) -> list[str]:
 def _user(username: str) -> Any:
     user = get_user_model().objects.filter(**{get_user_model().USERNAME_FIELD: username}).first()
     if user is None:
-        raise CommandError(
-            f"There is no user {username!r}: `manage.py createsuperuser` or the admin makes one."
-        )
+        raise CommandError(f"There is no user {username!r}: `manage.py createsuperuser` or the admin makes one.")
     if not user.is_active:
-        raise CommandError(
-            f"{username} is not active, so a token would open nothing: make them active first."
-        )
+        raise CommandError(f"{username} is not active, so a token would open nothing: make them active first.")
     return user

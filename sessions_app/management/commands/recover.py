@@ -13,15 +13,13 @@ class Command(BaseCommand):
     """Run the sweep once and print what it repaired."""
 
     help = (
-        "Take up runs whose worker died, and expire gates whose time is over. Prints each repair and a summary. "
-        "A running `manage.py serve` does this by itself; doing it twice changes nothing."
+        "Take up runs whose worker died, and expire gates whose time is over. Prints each repair and a "
+        "summary. A running `manage.py serve` does this by itself; doing it twice changes nothing."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take whether only to look."""
-        parser.add_argument(
-            "--dry-run", action="store_true", help="say what would be repaired, and do nothing"
-        )
+        parser.add_argument("--dry-run", action="store_true", help="say what would be repaired, and do nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Sweep, and say what came of it."""

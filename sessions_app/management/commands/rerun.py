@@ -21,12 +21,8 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take ids, or a status that stands for all sessions in it."""
-        parser.add_argument(
-            "session_ids", nargs="*", metavar="SESSION_ID", help="for example INC-20260516-061"
-        )
-        parser.add_argument(
-            "--status", metavar="STATUS", help=f"every session that ended so: {', '.join(_ends())}"
-        )
+        parser.add_argument("session_ids", nargs="*", metavar="SESSION_ID", help="for example INC-20260516-061")
+        parser.add_argument("--status", metavar="STATUS", help=f"every session that ended so: {', '.join(_ends())}")
         parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -68,9 +64,5 @@ def _chosen(ids: list[str], status: str | None) -> list[str]:
     if not status:
         return list(dict.fromkeys(ids))
     if status not in _ends():
-        raise CommandError(
-            f"--status {status} is not a way to have ended: write one of {', '.join(_ends())}."
-        )
-    return list(
-        Session.objects.filter(status=status).order_by("created_at", "pk").values_list("pk", flat=True)
-    )
+        raise CommandError(f"--status {status} is not a way to have ended: write one of {', '.join(_ends())}.")
+    return list(Session.objects.filter(status=status).order_by("created_at", "pk").values_list("pk", flat=True))

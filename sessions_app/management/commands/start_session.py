@@ -36,9 +36,7 @@ class Command(BaseCommand):
             metavar="USERNAME",
             help="the requester, who then cannot decide its gates",
         )
-        parser.add_argument(
-            "--wait", action="store_true", help="wait until it stops, and say where it stands"
-        )
+        parser.add_argument("--wait", action="store_true", help="wait until it stops, and say where it stands")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Submit, print the id alone on its line, and wait if asked to."""
@@ -60,7 +58,7 @@ class Command(BaseCommand):
         try:
             self._watch(session)
         except KeyboardInterrupt:
-            self.stderr.write(f"No longer waiting; {session.pk} goes on without this command.")
+            self.stderr.write(f"No longer waiting; {session.pk} goes on without this command.", self.style.WARNING)
             raise SystemExit(130) from None
         if session.status == SessionStatus.AWAITING_INPUT:
             self.stdout.write(f"{session.pk} is awaiting_input: it waits for a decision on the desk.")
@@ -78,7 +76,9 @@ class Command(BaseCommand):
             session.refresh_from_db()
             if not said and time.monotonic() - began > UNCLAIMED_AFTER and _unclaimed(session):
                 said = True
-                self.stderr.write(f"Nobody has taken {session.pk} up yet: is `manage.py serve` running?")
+                self.stderr.write(
+                    f"Nobody has taken {session.pk} up yet: is `manage.py serve` running?", self.style.WARNING
+                )
 
 
 def _requester(username: str | None) -> Any:
@@ -86,9 +86,7 @@ def _requester(username: str | None) -> Any:
         return None
     user = get_user_model().objects.filter(**{get_user_model().USERNAME_FIELD: username}).first()
     if user is None:
-        raise CommandError(
-            f"There is no user {username!r}: `manage.py createsuperuser` or the admin makes one."
-        )
+        raise CommandError(f"There is no user {username!r}: `manage.py createsuperuser` or the admin makes one.")
     if not user.is_active:
         raise CommandError(f"{username} is not active: name somebody who can sign in.")
     return user

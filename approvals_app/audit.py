@@ -1,0 +1,103 @@
+"""Check that history is as it was written: every event's hash, every decision's seal, what every approver was shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from approvals_app.models import DIGESTED, Decision, Gate
+from approvals_app.states import GateStatus
+from sessions_app import chain
+from sessions_app.models import Session, SessionEvent
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row that is not as it was written."""
+
+    session_id: str
+    row: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.session_id}: {self.row} {self.text}"
+
+
+def faults_of(session: Session) -> Iterator[Fault]:
+    """Yield every row of the session that was changed, lost, added or moved, and name it."""
+    events = list(session.events.order_by("position", "seq"))
+    yield from _events(session, events)
+    told = {event.payload.get("gate_id"): event for event in events if event.kind == "gate_fired"}
+    sealed = {event.payload.get("decision_id"): event for event in events if event.kind == "gate_decided"}
+    gates = list(Gate.objects.filter(session=session).order_by("pk"))
+    decisions = list(Decision.objects.filter(gate__session=session).order_by("pk"))
+    yield from _gates(session, gates, told, events)
+    yield from _decisions(session, decisions, sealed)
+
+
+def _events(session: Session, events: list[SessionEvent]) -> Iterator[Fault]:
+    previous = ""
+    for expected, event in enumerate(events, start=1):
+        row = f"event {event.seq}"
+        if event.position != expected:
+            yield Fault(session.pk, row, f"is number {event.position}, where number {expected} is missing or was moved")
+            return
+        if event.hash != event.hash_after(previous):
+            yield Fault(session.pk, row, f"({event.kind}, number {expected}) was changed, or the one before it was")
+        previous = event.hash
+    if session.version != len(events) or session.head != previous:
+        yield Fault(
+            session.pk, "session", f"says it has {session.version} events, and the log has {len(events)} or another last"
+        )
+    replayed = next((e.payload["to"] for e in reversed(events) if e.kind == "session.status_changed"), "new")
+    if session.status != replayed:
+        yield Fault(session.pk, "session", f"is {session.status}, and its events end in {replayed}")
+
+
+#: The event that must follow each end of a gate.
+_END_EVENT = {GateStatus.EXPIRED: "gate_expired", GateStatus.CANCELLED: "gate_cancelled"}
+
+
+def _gates(
+    session: Session, gates: list[Gate], told: dict[Any, SessionEvent], events: list[SessionEvent]
+) -> Iterator[Fault]:
+    ended = {(event.kind, event.payload.get("gate_id")) for event in events}
+    for gate in gates:
+        row = f"gate {gate.pk}"
+        fired = told.pop(gate.pk, None)
+        if fired is None:
+            yield Fault(session.pk, row, "is in no event")
+        elif gate.digest_of_shown() != fired.payload.get("digest"):
+            yield Fault(session.pk, row, "does not show what was shown when it opened")
+        elif gate.digest != fired.payload.get("digest"):
+            yield Fault(session.pk, row, "carries another digest than the log")
+        if not gate.pending and (_END_EVENT.get(GateStatus(gate.status), "gate_decided"), gate.pk) not in ended:
+            yield Fault(session.pk, row, f"is {gate.status}, and no event says so")
+    for gate_id in told:
+        yield Fault(session.pk, f"gate {gate_id}", "is in the log, and its row is gone")
+
+
+def _decisions(session: Session, decisions: list[Decision], sealed: dict[Any, SessionEvent]) -> Iterator[Fault]:
+    for decision in decisions:
+        row = f"decision {decision.pk}"
+        event = sealed.pop(decision.pk, None)
+        if event is None:
+            yield Fault(session.pk, row, "is in no event")
+        elif decision.seal() != event.payload.get("seal"):
+            yield Fault(session.pk, row, "was changed")
+    for decision_id in sealed:
+        yield Fault(session.pk, f"decision {decision_id}", "is in the log, and its row is gone")
+
+
+def export(session: Session) -> Iterator[dict[str, Any]]:
+    """Yield the session's history as JSON-native rows that verify without CLM (docs/audit.md)."""
+    yield {"type": "session", "id": session.pk, "events": session.version, "head": session.head}
+    for gate in Gate.objects.filter(session=session).order_by("pk"):
+        shown = {name: getattr(gate, name) for name in DIGESTED}
+        yield {"type": "gate", "id": gate.pk, "shown": chain.as_stored(shown)}
+    for decision in Decision.objects.filter(gate__session=session).select_related("actor").order_by("pk"):
+        actor = decision.actor.get_username() if decision.actor else None
+        yield {"type": "decision", "id": decision.pk, "actor_name": actor, "sealed": decision.sealed()}
+    for event in session.events.order_by("position"):
+        yield {"type": "event", "seq": event.seq, "hash": event.hash, "hashed": event.hashed()}

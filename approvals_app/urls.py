@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+from django.urls import path
+
+from approvals_app import views
+
+urlpatterns = [
+    path("", views.queue, name="queue"),
+    path("<int:pk>/", views.gate, name="gate"),
+    path("<int:pk>/decide/", views.decide, name="decide"),
+]

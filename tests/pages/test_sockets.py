@@ -1,0 +1,307 @@
+"""The sockets of open pages: who may listen, what they are pushed, and how often it is rendered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from unittest import mock
+
+import pytest
+from channels.db import database_sync_to_async
+from channels.routing import URLRouter
+from channels.testing import WebsocketCommunicator
+from django.contrib.auth.models import AnonymousUser, Group
+
+from approvals_app.consumers import QueueConsumer
+from approvals_app.routing import page_urlpatterns as approvals
+from approvals_app.states import Channel
+from sessions_app import consumers, feed, rendering
+from sessions_app.models import SessionEvent
+from sessions_app.rendering import Audience, Ring
+from sessions_app.routing import page_urlpatterns as sessions
+from tests.conftest import tool_interrupt
+
+pytestmark = pytest.mark.django_db(transaction=True)
+APPLICATION = URLRouter([*approvals, *sessions])
+
+
+class Socket:
+    """One open page."""
+
+    def __init__(self, communicator: WebsocketCommunicator) -> None:
+        self.communicator = communicator
+
+    async def frame(self) -> dict[str, Any]:
+        """Return the next frame that tells of an event: no heartbeat, and not the greeting."""
+        while True:
+            frame: dict[str, Any] = json.loads(await self.communicator.receive_from(timeout=5))
+            if frame.get("news"):
+                return frame
+
+    async def quiet(self) -> bool:
+        while not await self.communicator.receive_nothing(timeout=0.3):
+            if json.loads(await self.communicator.receive_from()).get("news"):
+                return False
+        return True
+
+
+@asynccontextmanager
+async def opened(path: str, user: Any) -> AsyncIterator[Socket]:
+    communicator = WebsocketCommunicator(APPLICATION, path)
+    communicator.scope["user"] = user
+    assert (await communicator.connect())[0]
+    assert "beat" in json.loads(await communicator.receive_from(timeout=5))
+    try:
+        yield Socket(communicator)
+    finally:
+        await communicator.disconnect()
+
+
+async def close_code(path: str, user: Any) -> int:
+    communicator = WebsocketCommunicator(APPLICATION, path)
+    communicator.scope["user"] = user
+    await communicator.connect()
+    closed = await communicator.receive_output(timeout=5)
+    assert closed["type"] == "websocket.close"
+    return int(closed["code"])
+
+
+in_thread = database_sync_to_async
+
+
+@pytest.mark.parametrize("path", ["/ws/queue/", "/ws/sessions/INC-20260101-001/"])
+async def test_strangers_and_people_without_a_role_hear_nothing(path, charlie):
+    assert await close_code(path, AnonymousUser()) == 4401
+    assert await close_code(path, charlie) == 4403
+
+
+async def test_a_session_that_is_not_there_has_no_socket(bob):
+    assert await close_code("/ws/sessions/INC-20260101-001/", bob) == 4404
+
+
+async def test_a_new_gate_is_pushed_with_the_badge_and_a_decided_one_leaves(bob, make_gate):
+    async with opened("/ws/queue/", bob) as queue:
+        gate = await in_thread(make_gate)()
+        came = await queue.frame()
+        while "gates" not in came["news"]:
+            came = await queue.frame()
+        assert f'<li id="gate-{gate.pk}"' in came["content"]
+        assert '<hx-upsert hx-target="#rows.pushed" key="data-key" sort>' in came["content"]
+        assert 'data-count="1"' in came["content"]
+        assert f"gate-{gate.pk}" in came["news"]
+
+        await in_thread(gate.decide)("approve", actor=bob, channel=Channel.API, digest=gate.digest)
+        went = await queue.frame()
+        assert f'hx-target="#rows.pushed > #gate-{gate.pk}" hx-swap="delete"' in went["content"]
+        assert 'data-count="0"' in went["content"]
+
+
+async def test_what_is_pushed_is_the_pages_own_fragment(bob, make_gate, client):
+    async with opened("/ws/queue/", bob) as queue:
+        gate = await in_thread(make_gate)()
+        frame = await queue.frame()
+        while "gates" not in frame["news"]:
+            frame = await queue.frame()
+
+    def row(text: str) -> str:
+        found = re.search(rf'<li id="gate-{gate.pk}".*?</li>', text, re.DOTALL)
+        assert found
+        return re.sub(r">[^<>]*</time>", "></time>", found[0])
+
+    def page() -> str:
+        client.force_login(bob)
+        return str(client.get("/approvals/").content.decode())
+
+    assert row(frame["content"]) == row(await in_thread(page)())
+
+
+async def test_a_page_that_connects_is_told_the_count_as_it_stands(bob, make_gate):
+    await in_thread(make_gate)()
+    async with opened("/ws/queue/", bob) as queue:
+        greeting = json.loads(await queue.communicator.receive_from(timeout=5))
+    assert 'data-count="1"' in greeting["content"]
+    assert greeting["news"] == []
+
+
+async def test_several_gates_of_one_moment_come_in_one_frame(bob, make_gate):
+    async with opened("/ws/queue/", bob) as queue:
+        await in_thread(make_gate)(interrupts=[tool_interrupt() for _ in range(5)])
+        frame = await queue.frame()
+        while "gates" not in frame["news"]:
+            frame = await queue.frame()
+        assert frame["content"].count('class="row gate-row"') == 5
+        assert await queue.quiet()
+
+
+async def test_a_hundred_open_queues_cost_one_rendering(bob, make_gate):
+    rendered = []
+    real = QueueConsumer.render
+
+    def counted(self: QueueConsumer, rings: Any) -> str:
+        rendered.append([ring.kind for ring in rings])
+        return real(self, rings)
+
+    with mock.patch.object(QueueConsumer, "render", counted):
+        async with _many("/ws/queue/", bob, 100) as queues:
+            session_made = asyncio.gather(*(queue.frame() for queue in queues))
+            gate = await in_thread(make_gate)()
+            frames = await session_made
+            while "gates" not in frames[0]["news"]:
+                frames = await asyncio.gather(*(queue.frame() for queue in queues))
+    assert all(f"gate-{gate.pk}" in frame["news"] for frame in frames)
+    assert sum("gate_fired" in kinds for kinds in rendered) == 1
+
+
+@asynccontextmanager
+async def _many(path: str, user: Any, number: int) -> AsyncIterator[list[Socket]]:
+    contexts = [opened(path, user) for _ in range(number)]
+    sockets = [await context.__aenter__() for context in contexts]
+    try:
+        yield sockets
+    finally:
+        for context in contexts:
+            await context.__aexit__(None, None, None)
+
+
+async def test_a_change_of_status_pokes_the_list_of_sessions(bob, make_session):
+    async with opened("/ws/queue/", bob) as queue:
+        await in_thread(make_session)()
+        assert await queue.frame() == {"content": "", "news": ["sessions"]}
+
+
+async def test_the_sessions_page_gets_each_event_in_its_place_once(alice, bob, make_session, make_gate):
+    session = await in_thread(make_session)(status="in_progress")
+    async with opened(f"/ws/sessions/{session.pk}/", alice) as page:
+        gate = await in_thread(make_gate)(session)
+        text = ""
+        while "gate_fired" not in text:
+            frame = await page.frame()
+            text += frame["content"]
+            assert frame["news"] == ["session"]
+            if 'class="gate-inline open"' in text:
+                break
+        assert 'id="session-head"' in text
+        assert "awaiting input" in text
+        await in_thread(gate.decide)("reject", actor=bob, channel=Channel.API, digest=gate.digest, message="no")
+        frame = await page.frame()
+        # What was told of the gate is told again, as it stands now, under the same id.
+        assert 'class="gate-inline"' in frame["content"]
+        assert "bob" in frame["content"]
+    seqs = await in_thread(lambda: list(session.events.values_list("seq", flat=True)))()
+    told = [int(seq) for seq in re.findall(r'id="event-(\d+)"', text + frame["content"])]
+    assert set(told) <= set(seqs)
+
+
+async def test_events_of_an_open_turn_go_into_it(alice, make_session):
+    session = await in_thread(make_session)(status="in_progress")
+    began = await in_thread(SessionEvent.append)(session.pk, "agent_started", {"agent": "triage"})
+    async with opened(f"/ws/sessions/{session.pk}/", alice) as page:
+        payload = {"agent": "triage", "confidence": 0.9, "rationale": "sure"}
+        event = await in_thread(SessionEvent.append)(session.pk, "confidence_emitted", payload)
+        content = (await page.frame())["content"]
+        assert f'<hx-upsert hx-target="#turn-{began.pk}-events"' in content
+        assert f'id="event-{event.pk}"' in content
+        payload = {"agent": "triage", "summary": "found it", "confidence": 0.9, "signal": "continue"}
+        await in_thread(SessionEvent.append)(session.pk, "agent_finished", payload)
+        content = (await page.frame())["content"]
+        assert f'hx-target="#turn-{began.pk}-head"' in content
+        assert "90 % sure" in content
+        await in_thread(SessionEvent.append)(session.pk, "lesson_extracted", {"lesson": "later"})
+        assert '<hx-upsert hx-target="#timeline.latest"' in (await page.frame())["content"]
+
+
+async def test_a_page_asks_for_what_may_be_done_when_its_session_ends_or_begins_again(alice, make_session):
+    session = await in_thread(make_session)()
+    async with opened(f"/ws/sessions/{session.pk}/", alice) as page:
+        await in_thread(session.stop)(actor=alice)
+        assert "timeline" in (await page.frame())["news"]
+        await in_thread(session.rerun)(actor=alice)
+        assert "timeline" in (await page.frame())["news"]
+
+
+async def test_nobody_elses_session_is_heard(alice, make_session):
+    one, other = await in_thread(make_session)(), await in_thread(make_session)()
+    async with opened(f"/ws/sessions/{one.pk}/", alice) as page:
+        await in_thread(SessionEvent.append)(other.pk, "lesson_extracted", {"lesson": "elsewhere"})
+        assert await page.quiet()
+
+
+async def test_a_flood_of_events_is_not_pushed_but_asked_for(alice, make_session):
+    session = await in_thread(make_session)()
+    consumer = consumers.SessionPageConsumer()
+    consumer.session_id = session.pk
+    rings = [Ring(session.pk, seq, "lesson_extracted") for seq in range(consumers.MOST_PUSHED + 1)]
+    frame = json.loads(await in_thread(consumer.render)(rings))
+    assert frame == {"content": "", "news": ["session", "timeline"]}
+
+
+async def test_heartbeats_tell_an_idle_page_that_the_line_is_not_dead(bob, monkeypatch):
+    monkeypatch.setattr(consumers, "HEARTBEAT", 0.05)
+    async with opened("/ws/queue/", bob) as queue:
+        while "beat" not in (beat := json.loads(await queue.communicator.receive_from(timeout=5))):
+            pass
+        assert beat["beat"] == 1
+        assert beat["now"] > 0
+
+
+async def test_a_role_that_is_taken_away_closes_the_socket(bob, monkeypatch):
+    monkeypatch.setattr(consumers, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(consumers, "ADMITTED_FOR", 1)
+    async with opened("/ws/queue/", bob) as queue:
+        await in_thread(lambda: bob.groups.remove(Group.objects.get(name="approver")))()
+        while (output := await queue.communicator.receive_output(timeout=5))["type"] == "websocket.send":
+            pass
+        assert output["code"] == 4403
+
+
+async def test_what_a_page_says_is_not_listened_to(bob):
+    async with opened("/ws/queue/", bob) as queue:
+        await queue.communicator.send_to(text_data="not even JSON")
+        await queue.communicator.send_to(bytes_data=b"\x00")
+        assert await queue.quiet()
+
+
+# Rendering together ------------------------------------------------------------------------------------------------
+
+
+async def test_rings_that_come_together_are_rendered_together_and_a_late_listener_gets_the_same():
+    calls: list[list[int]] = []
+
+    def render(rings: Any) -> str:
+        calls.append([ring.seq for ring in rings])
+        return f"frame {len(calls)}"
+
+    audience = Audience(render)
+    frames = [audience.frame_of(Ring("s", seq, "k")) for seq in (3, 1, 2)]
+    assert frames[0] is frames[1] is frames[2]
+    assert await frames[0].rendered() == "frame 1"
+    assert calls == [[1, 2, 3]]
+    assert audience.frame_of(Ring("s", 2, "k")) is frames[0]
+    later = audience.frame_of(Ring("s", 4, "k"))
+    assert await later.rendered() == "frame 2"
+    assert calls == [[1, 2, 3], [4]]
+
+
+async def test_a_frame_that_cannot_be_rendered_is_empty_and_the_next_one_comes():
+    def render(rings: Any) -> str:
+        if rings[0].seq == 1:
+            raise RuntimeError("the database is away")
+        return "well again"
+
+    audience = Audience(render)
+    with mock.patch.object(rendering.log, "exception") as logged:
+        assert await audience.frame_of(Ring("s", 1, "k")).rendered() == ""
+    assert logged.called
+    assert await audience.frame_of(Ring("s", 2, "k")).rendered() == "well again"
+
+
+async def test_an_audience_is_forgotten_with_its_last_socket(bob):
+    loop = asyncio.get_running_loop()
+    async with opened("/ws/queue/", bob), opened("/ws/queue/", bob):
+        assert rendering._audiences[loop]["queue"].sockets == 2
+    assert "queue" not in rendering._audiences[loop]
+    assert feed._loop is loop
