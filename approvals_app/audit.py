@@ -48,7 +48,9 @@ def _events(session: Session, events: list[SessionEvent]) -> Iterator[Fault]:
         previous = event.hash
     if session.version != len(events) or session.head != previous:
         yield Fault(
-            session.pk, "session", f"says it has {session.version} events, and the log has {len(events)} or another last"
+            session.pk,
+            "session",
+            f"says it has {session.version} events, and the log has {len(events)} or another last",
         )
     replayed = next((e.payload["to"] for e in reversed(events) if e.kind == "session.status_changed"), "new")
     if session.status != replayed:

@@ -68,7 +68,7 @@ def _close_calls(session: Session) -> None:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One way in which the stores can disagree: how to find it, what to say, and what puts it right, if one thing does."""
+    """One way in which the stores can disagree: what to say, how to find it, and what puts it right, if one thing does."""
 
     text: str
     found: Q
@@ -77,9 +77,7 @@ class Disagreement:
 
 #: In the order in which they are put right.
 DISAGREEMENTS = (
-    Disagreement(
-        "it has ended, and a gate was still open", Q(status__in=TERMINAL) & _WAITS, _close_gates
-    ),
+    Disagreement("it has ended, and a gate was still open", Q(status__in=TERMINAL) & _WAITS, _close_gates),
     Disagreement("it has ended, and a run was still active", Q(status__in=TERMINAL) & _BEGUN, _close_runs),
     Disagreement(
         "it has ended, and a tool call was left open",
@@ -96,12 +94,8 @@ DISAGREEMENTS = (
         Q(status=_S.AWAITING_INPUT) & ~_WAITS & ~_WORKS,
         _take_up,
     ),
-    Disagreement(
-        "it said that it waits, and a run goes on", Q(status=_S.AWAITING_INPUT) & ~_WAITS & _WORKS, _go_on
-    ),
-    Disagreement(
-        "nobody was working on it", Q(status__in=[_S.NEW, _S.IN_PROGRESS]) & ~_WAITS & ~_WORKS, _take_up
-    ),
+    Disagreement("it said that it waits, and a run goes on", Q(status=_S.AWAITING_INPUT) & ~_WAITS & _WORKS, _go_on),
+    Disagreement("nobody was working on it", Q(status__in=[_S.NEW, _S.IN_PROGRESS]) & ~_WAITS & ~_WORKS, _take_up),
     # Whether the answer or the run came first cannot be told from the rows: a person stops it or decides.
     Disagreement("a gate is open while a run goes on", ~Q(status__in=TERMINAL) & _WAITS & _WORKS, None),
 )
@@ -135,4 +129,3 @@ def _repair(session_id: str, kind: Disagreement, repair: Callable[[Session], Non
         SessionEvent.append(session_id, "session.repaired", {"what": kind.text})
         repair(Session.objects.get(pk=session_id))
     return True
-

@@ -197,9 +197,7 @@ class Gate(models.Model):
         if digest is not None and digest != self.digest:
             raise ShownOutdated(digest=self.digest)
         if decision not in self.allowed:
-            raise AnswerUnfit(
-                f"This gate takes {', '.join(self.allowed)}, not {decision!r}.", allowed=self.allowed
-            )
+            raise AnswerUnfit(f"This gate takes {', '.join(self.allowed)}, not {decision!r}.", allowed=self.allowed)
         kind = DecisionType(decision)
         if kind == DecisionType.RESPOND and not message.strip():
             raise AnswerUnfit("Write the answer that the agent should get.", path="message")
@@ -310,9 +308,7 @@ class Gate(models.Model):
 
     def _end(self, status: GateStatus, answer: Any) -> None:
         """Compare-and-swap from `pending`, or raise what the winner left."""
-        won = Gate.objects.swap(
-            self.pk, GateStatus.PENDING, status=status, answer=answer, decided_at=timezone.now()
-        )
+        won = Gate.objects.swap(self.pk, GateStatus.PENDING, status=status, answer=answer, decided_at=timezone.now())
         self.refresh_from_db()
         if not won:
             late = self.late()

@@ -24,6 +24,4 @@ def ensure_roles(**kwargs: Any) -> None:
         group, _ = Group.objects.get_or_create(name=name)
         for permission in wanted:
             app, codename = permission.split(".")
-            group.permissions.add(
-                *Permission.objects.filter(content_type__app_label=app, codename=codename)
-            )
+            group.permissions.add(*Permission.objects.filter(content_type__app_label=app, codename=codename))

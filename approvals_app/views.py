@@ -91,9 +91,7 @@ def _show(
     ledger = {}
     if not gate.pending:
         ids = [call["tool_call_id"] for call in gate.calls]
-        rows = ToolCall.objects.filter(
-            session_id=gate.session_id, thread_id=gate.run.thread_id, tool_call_id__in=ids
-        )
+        rows = ToolCall.objects.filter(session_id=gate.session_id, thread_id=gate.run.thread_id, tool_call_id__in=ids)
         ledger = {row.tool_call_id: row for row in rows}
     context = {
         "gate": gate,

@@ -55,9 +55,7 @@ def prepare() -> Greeting:
 
 def _ensure(name: str, groups: tuple[str, ...], *, admin: bool, password: str) -> bool:
     """Create one person; a password from CLM_DEMO_PASSWORD is set again, so that it always works."""
-    person, new = User.objects.get_or_create(
-        username=name, defaults={"is_staff": admin, "is_superuser": admin}
-    )
+    person, new = User.objects.get_or_create(username=name, defaults={"is_staff": admin, "is_superuser": admin})
     if new:
         person.groups.set(Group.objects.filter(name__in=groups))
     if new or (settings.CLM_DEMO_PASSWORD and not person.check_password(password)):

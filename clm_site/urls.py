@@ -11,7 +11,7 @@ from clm_site import health, views
 from clm_site.api import api
 
 admin.site.site_header = admin.site.site_title = "CLM administration"
-admin.site.index_title = "Sessions, gates and people"
+admin.site.index_title = "What is on record"
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="queue"), name="home"),

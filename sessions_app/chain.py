@@ -12,6 +12,8 @@ from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 
+from sessions_app.storable import storable
+
 
 def canonical(value: Any) -> bytes:
     """Return the one spelling of a JSON value: sorted keys, no spaces, UTF-8."""
@@ -26,10 +28,9 @@ def digest(value: Any) -> str:
 
 def as_stored(value: Any) -> Any:
     """Return a JSON value as the database gives it back, so that it is hashed as it will be read."""
-    return json.loads(json.dumps(value, cls=DjangoJSONEncoder))
+    return json.loads(json.dumps(storable(value), cls=DjangoJSONEncoder))
 
 
 def instant(when: datetime) -> str:
     """Return an instant in one spelling: UTC, with microseconds."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-

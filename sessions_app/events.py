@@ -62,7 +62,12 @@ KINDS: dict[str, EventKind] = {
         ),
         _kind("tool_refused", "A tool call was refused", "tool agent why", "tool_call_id args risk"),
         _kind("gate_fired", "A gate opened", "gate_id tool agent reason risk", "kind expires_at digest"),
-        _kind("gate_decided", "A person decided", "gate_id decision actor channel", "tool rationale digest decision_id seal"),
+        _kind(
+            "gate_decided",
+            "A person decided",
+            "gate_id decision actor channel",
+            "tool rationale digest decision_id seal",
+        ),
         _kind("gate_expired", "Nobody decided in time", "gate_id tool", "expires_at"),
         _kind("gate_cancelled", "The gate went with its session", "gate_id tool cause"),
         _kind("run_failed", "The run failed", "run_id error"),

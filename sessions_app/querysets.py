@@ -102,9 +102,7 @@ class SessionQuerySet(models.QuerySet["Session"]):
         if since:
             rows = rows.filter(created_at__gte=since)
         for word in q.split()[:8]:
-            rows = rows.filter(
-                Q(pk__icontains=word) | Q(query__icontains=word) | Q(summary__icontains=word)
-            )
+            rows = rows.filter(Q(pk__icontains=word) | Q(query__icontains=word) | Q(summary__icontains=word))
         return rows
 
     def page(self, *, cursor: str | None = None, limit: int = 50) -> Page[Session]:

@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
-from django.core.serializers.json import DjangoJSONEncoder
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, StateSnapshot
 
@@ -19,6 +18,7 @@ from sessions_app.agents.context import RunContext
 from sessions_app.agents.journal import DatabaseJournal, connected, in_database
 from sessions_app.models import Run
 from sessions_app.states import RunKind
+from sessions_app.storable import storable
 
 log = logging.getLogger("clm.runner")
 
@@ -120,7 +120,7 @@ def _as_json(found: Any) -> dict[str, Any]:
     """Return an interrupt as the plain data that a gate stores."""
     return {
         "id": found.id,
-        "value": json.loads(json.dumps(found.value, cls=DjangoJSONEncoder, default=str)),
+        "value": storable(json.loads(json.dumps(found.value, default=str))),
         "response_schema": getattr(found, "response_schema", None),
     }
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
 from django.db import connection
+from django.utils import timezone
 from langgraph.checkpoint.memory import InMemorySaver
 
 from approvals_app.models import Gate
@@ -100,6 +103,16 @@ def make_session(db: None) -> Callable[..., Session]:
     return make
 
 
+@contextmanager
+def driven(run: Run) -> Iterator[None]:
+    """Let a run count as running for the block: the ledger takes calls of no other."""
+    was = Run.objects.filter(pk=run.pk).values("status", "worker", "lease_until").get()
+    lease = timezone.now() + timedelta(minutes=1)
+    Run.objects.filter(pk=run.pk).update(status="running", worker="test:0:0", lease_until=lease)
+    yield
+    Run.objects.filter(pk=run.pk).update(**was)
+
+
 def tool_interrupt(tool: str = "local_remediation__apply_fix", **args: Any) -> dict[str, Any]:
     """Return an interrupt as the runner reads it from a checkpoint."""
     number = next(_numbers)
@@ -147,8 +160,6 @@ def make_gate(make_session: Callable[..., Session]) -> Callable[..., Gate]:
 @pytest.fixture
 async def engine(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[], Any]]:
     """Start the in-process engine on the test's loop, with checkpoints in memory; stopped at the end."""
-    from contextlib import asynccontextmanager
-
     from sessions_app.agents import checkpointer
 
     saver = InMemorySaver()

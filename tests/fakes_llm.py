@@ -151,9 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._ollama(body)
         elif path == "/v1/chat/completions":
             self._openai(body, self.headers.get("authorization", "").removeprefix("Bearer "))
-        elif (
-            re.fullmatch(r"/openai/deployments/[^/]+/chat/completions", path) and "api-version=" in self.path
-        ):
+        elif re.fullmatch(r"/openai/deployments/[^/]+/chat/completions", path) and "api-version=" in self.path:
             self._openai(body, self.headers.get("api-key", ""))
         else:
             self._json(404, {"error": {"message": f"no such path: {path}", "type": "invalid_request_error"}})
@@ -188,8 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
         if body.get("stream", True) is False:
             return self._json(200, {**head, "message": whole, **end})
         pieces: list[dict[str, Any]] = [
-            {**head, "message": {"role": "assistant", "content": word}, "done": False}
-            for word in _words(answer)
+            {**head, "message": {"role": "assistant", "content": word}, "done": False} for word in _words(answer)
         ]
         if calls:
             message = {"role": "assistant", "content": "", "tool_calls": calls}
@@ -208,9 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
         fake.wait(answer.sleep)
         if answer.status != 200:
             error = {"message": answer.error or "The server had an error.", "type": "server_error"}
-            return self._json(
-                answer.status, {"error": {**error, "param": None, "code": None}}, answer.headers
-            )
+            return self._json(answer.status, {"error": {**error, "param": None, "code": None}}, answer.headers)
         calls: list[dict[str, Any]] = [
             {
                 "id": call.id or f"call_{index}",
@@ -243,12 +238,8 @@ class _Handler(BaseHTTPRequestHandler):
             deltas.append({"tool_calls": [begun]})
             # Arguments come in pieces that are no JSON by themselves.
             for at in range(0, len(text), 7):
-                deltas.append(
-                    {"tool_calls": [{"index": index, "function": {"arguments": text[at : at + 7]}}]}
-                )
-        choices: list[dict[str, Any]] = [
-            {"index": 0, "delta": delta, "finish_reason": None} for delta in deltas
-        ]
+                deltas.append({"tool_calls": [{"index": index, "function": {"arguments": text[at : at + 7]}}]})
+        choices: list[dict[str, Any]] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
         choices.append({"index": 0, "delta": {}, "finish_reason": why})
         chunk = {**head, "object": "chat.completion.chunk"}
         pieces = [{**chunk, "choices": [choice]} for choice in choices]

@@ -163,9 +163,7 @@ def test_a_gate_saved_on_a_finished_session_is_not_there_either(make_session: An
 
 
 @pytest.mark.parametrize("sender", ["post_save", "run_interrupted"])
-def test_a_receiver_that_raises_leaves_no_gate_no_event_and_no_status_change(
-    make_session: Any, sender: str
-) -> None:
+def test_a_receiver_that_raises_leaves_no_gate_no_event_and_no_status_change(make_session: Any, sender: str) -> None:
     from sessions_app.signals import run_interrupted
 
     session = make_session(status="in_progress")

@@ -116,9 +116,7 @@ def _base_url(value: str) -> str:
     if not valid:
         raise ValueError('must be an http or https address: write for example "http://127.0.0.1:11434"')
     if parts.username or parts.password:
-        raise ValueError(
-            "must have no user or password in it: put the key in an environment variable, api_key_env"
-        )
+        raise ValueError("must have no user or password in it: put the key in an environment variable, api_key_env")
     return value
 
 
@@ -126,8 +124,7 @@ def _variable(value: str) -> str:
     if not _VARIABLE.fullmatch(value):
         # The text may be the key itself, so it is never repeated.
         raise ValueError(
-            "must be the name of an environment variable, not the key itself: "
-            'write for example "OPENAI_API_KEY"'
+            'must be the name of an environment variable, not the key itself: write for example "OPENAI_API_KEY"'
         )
     return value
 
@@ -477,9 +474,7 @@ def _complaint(source: Source, details: Any) -> Problem:
         return source.problem(way, f"{details['ctx']['error']}.".replace("?.", "?").replace("..", "."))
     if kind == "literal_error":
         return source.problem(way, f"must be one of {', '.join(LEVELS)}.")
-    text = _TYPES.get(kind) or details["msg"].replace("Input should", "must", 1).replace(
-        "must be a valid", "must be a"
-    )
+    text = _TYPES.get(kind) or details["msg"].replace("Input should", "must", 1).replace("must be a valid", "must be a")
     return source.problem(way, f"{text}.")
 
 

@@ -140,9 +140,7 @@ def _fill(template: str, values: Mapping[str, Any]) -> str:
 
 def _general(tool: str, args: Mapping[str, Any], environment: str) -> tuple[Part, ...]:
     parts = [Part(text="call "), Part(text=shown(tool), strong=True)]
-    listed = [
-        f"{shown(name)} {shown(value) or '(empty)'}" for name, value in list(args.items())[:MAX_ARGUMENTS]
-    ]
+    listed = [f"{shown(name)} {shown(value) or '(empty)'}" for name, value in list(args.items())[:MAX_ARGUMENTS]]
     if len(args) > MAX_ARGUMENTS:
         listed.append(f"{len(args) - MAX_ARGUMENTS} more")
     if listed:

@@ -61,9 +61,7 @@ class Journal(Protocol):
     async def agent_started(self, context: RunContext, *, agent: str, key: str) -> None:
         """Record that `agent` began; `key` is the graph task's id, the same on every replay."""
 
-    async def agent_finished(
-        self, context: RunContext, *, agent: str, key: str, report: Report, usage: Usage
-    ) -> None:
+    async def agent_finished(self, context: RunContext, *, agent: str, key: str, report: Report, usage: Usage) -> None:
         """Record an agent's report and token usage, once per `key`."""
 
     async def route_decided(self, context: RunContext, *, key: str, source: str, target: str, why: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from channels.db import database_sync_to_async
 from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware
-from langchain.agents.middleware.types import ToolCallRequest
+from langchain.agents.middleware.types import ModelRequest, ModelResponse, ToolCallRequest
 from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command, interrupt
@@ -27,9 +27,11 @@ from sessions_app.agents.tools import ToolSpec, public_name
 from sessions_app.exceptions import ToolRefused
 from sessions_app.models import ToolCall
 from sessions_app.states import CallStatus
+from sessions_app.storable import is_storable, storable
 
 Answer = ToolMessage | Command[Any]
 Handler = Callable[[ToolCallRequest], Awaitable[Answer]]
+ModelHandler = Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
 
 #: How a question about an unknown outcome may be answered (issue "nothing runs twice").
 UNKNOWN_OUTCOME_SCHEMA = {
@@ -92,6 +94,14 @@ class Judge(AgentMiddleware[Any, Any]):
         super().__init__()
         self._agent = agent
         self._idempotent = {tool.name: tool.idempotent for tool in tools}
+
+    async def awrap_model_call(self, request: ModelRequest[Any], handler: ModelHandler) -> ModelResponse[Any]:
+        """Make the model's calls storable as they arrive: what is judged, shown and run is then the same text."""
+        response = await handler(request)
+        for message in response.result:
+            if isinstance(message, AIMessage) and not is_storable([call["args"] for call in message.tool_calls]):
+                message.tool_calls = [{**call, "args": storable(call["args"])} for call in message.tool_calls]
+        return response
 
     async def awrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> Answer:
         """Store the judgement before anything can pause or run."""
@@ -205,12 +215,13 @@ def _ask_what_became_of_it(request: ToolCallRequest, row: ToolCall) -> ToolMessa
     """Pause until a person says what became of a call that was cut off.
 
     What they say is read from the row, which their decision writes: it is not `unknown` any more when the call comes
-    here again. An answer that arrives while it still is was meant for another question or for nobody (the question
-    expired), so it is answered with what is known, and runs nothing.
+    here again. So an answer that is there while it still is belongs to an earlier time that it was cut off, and the
+    question is asked anew. Only a rejection, which is how a question ends that nobody answered, goes on: with what is
+    known, and running nothing.
     """
-    answer = interrupt(_unknown_outcome(row), response_schema=UNKNOWN_OUTCOME_SCHEMA)
-    if isinstance(answer, dict) and answer.get("type") != "reject":
-        interrupt(_unknown_outcome(row), response_schema=UNKNOWN_OUTCOME_SCHEMA)
+    answer: Any = None
+    while not (isinstance(answer, dict) and answer.get("type") == "reject"):
+        answer = interrupt(_unknown_outcome(row), response_schema=UNKNOWN_OUTCOME_SCHEMA)
     return _refusal(request, f"Nobody knows whether {row.tool} ran, and nobody said: do not take it for done.")
 
 

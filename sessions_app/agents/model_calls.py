@@ -136,9 +136,7 @@ class ModelCalls(AgentMiddleware[Any, Any, Any]):
 
 def _status(error: BaseException) -> int | None:
     """Return the HTTP status that the provider's own exception carries, whatever its class."""
-    status = getattr(error, "status_code", None) or getattr(
-        getattr(error, "response", None), "status_code", None
-    )
+    status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
     return status if isinstance(status, int) and status > 0 else None
 
 

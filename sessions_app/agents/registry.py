@@ -32,12 +32,8 @@ def read_outcome(values: dict[str, Any]) -> Outcome:
     """Return the outcome that the graph's last values name; without one, a person must look (S30)."""
     named = values.get("outcome") if isinstance(values, dict) else None
     if isinstance(named, dict) and named.get("status") in set(OUTCOMES):
-        return Outcome(
-            status=SessionStatus(named["status"]), resolution=str(named.get("resolution") or "")
-        )
-    return Outcome(
-        status=SessionStatus.NEEDS_REVIEW, resolution="The graph ended without saying how; please look."
-    )
+        return Outcome(status=SessionStatus(named["status"]), resolution=str(named.get("resolution") or ""))
+    return Outcome(status=SessionStatus.NEEDS_REVIEW, resolution="The graph ended without saying how; please look.")
 
 
 def flat_input(given: dict[str, Any]) -> dict[str, Any]:

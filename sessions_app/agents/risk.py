@@ -46,9 +46,7 @@ class RiskRule(BaseModel):
     @classmethod
     def _server_and_tool(cls, value: str) -> str:
         if not _PATTERN.fullmatch(value):
-            raise ValueError(
-                'must be "server:tool", where * stands for any letters: write for example "local_inc:*"'
-            )
+            raise ValueError('must be "server:tool", where * stands for any letters: write for example "local_inc:*"')
         return value
 
     @field_validator("name", "reason")
@@ -100,9 +98,7 @@ class RiskRule(BaseModel):
             "high": "gated_environment" if self.environments else "high_risk",
             "forbidden": "forbidden",
         }[self.risk]
-        return Judgement(
-            level=self.risk, reason=self.reason or usual, rule=self.name, rule_version=self.version
-        )
+        return Judgement(level=self.risk, reason=self.reason or usual, rule=self.name, rule_version=self.version)
 
 
 def judge(tool: str, args: Mapping[str, Any], environment: str, rules: Sequence[RiskRule]) -> Judgement:

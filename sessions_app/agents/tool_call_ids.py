@@ -47,9 +47,7 @@ def _renamed(response: ModelResponse[Any], before: Iterable[BaseMessage]) -> Mod
     return response
 
 
-def unique_tool_call_ids(
-    answer: Sequence[BaseMessage], before: Iterable[BaseMessage] = ()
-) -> list[BaseMessage]:
+def unique_tool_call_ids(answer: Sequence[BaseMessage], before: Iterable[BaseMessage] = ()) -> list[BaseMessage]:
     """Return the answer with ids that are good and that neither it nor the messages `before` it used.
 
     An id that is missing, short, too long, unfit for a path or used already becomes `<old>-<12 hex digits>`.

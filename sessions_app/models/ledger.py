@@ -16,11 +16,12 @@ from sessions_app.models.event import SessionEvent, log_transaction
 from sessions_app.models.run import Run
 from sessions_app.querysets import ToolCallQuerySet
 from sessions_app.states import CallStatus, RunStatus
+from sessions_app.storable import storable
 
 
 def call_digest(tool: str, args: dict[str, Any]) -> str:
     """Return the SHA-256 of one call: its public tool name and its arguments, canonically."""
-    text = json.dumps([tool, args], sort_keys=True, separators=(",", ":"), cls=DjangoJSONEncoder)
+    text = json.dumps([tool, storable(args)], sort_keys=True, separators=(",", ":"), cls=DjangoJSONEncoder)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -70,11 +71,11 @@ class AgentRun(models.Model):
         with log_transaction():
             ended = cls.objects.filter(session_id=session_id, key=key, ended_at=None).update(
                 ended_at=timezone.now(),
-                summary=report.summary,
+                summary=storable(report.summary),
                 confidence=report.confidence,
-                confidence_rationale=report.rationale,
-                signal=report.signal,
-                evidence=report.evidence,
+                confidence_rationale=storable(report.rationale),
+                signal=storable(report.signal)[:40],
+                evidence=storable(report.evidence),
                 input_tokens=usage.input_tokens,
                 output_tokens=usage.output_tokens,
             )
@@ -160,9 +161,7 @@ class ToolCall(models.Model):
     @property
     def judgement(self) -> Judgement:
         """The judgement as it was made when the call was first seen."""
-        return Judgement(
-            level=self.risk, reason=self.reason, rule=self.rule, rule_version=self.rule_version
-        )
+        return Judgement(level=self.risk, reason=self.reason, rule=self.rule, rule_version=self.rule_version)
 
     @property
     def effective_args(self) -> dict[str, Any]:
@@ -210,9 +209,9 @@ class ToolCall(models.Model):
             agent=agent,
             tool_call_id=tool_call_id,
             tool=tool,
-            args=args,
+            args=storable(args),
             digest=digest,
-            reasoning=reasoning,
+            reasoning=storable(reasoning),
             idempotent=idempotent,
             risk=judgement.level,
             reason=judgement.reason,
@@ -258,8 +257,7 @@ class ToolCall(models.Model):
 
     def settle(self, *, result: str = "", error: str = "", result_kind: str, latency_ms: int) -> None:
         """Record how the call ended, with its event. Only a claimed call can be settled, and only once."""
-        # PostgreSQL keeps no NUL in a text, and a tool may return any byte.
-        result, error = result.replace("\0", "\ufffd"), error.replace("\0", "\ufffd")
+        result, error = storable(result), storable(error)
         if error:
             status = CallStatus.FAILED
         elif self.risk == "medium":
@@ -298,9 +296,9 @@ class ToolCall(models.Model):
     def refuse(self, why: str) -> None:
         """Record that the call was not run and why, with its event; nothing will run it any more."""
         with log_transaction():
-            ToolCall.objects.filter(
-                pk=self.pk, status__in=[CallStatus.PENDING_APPROVAL, CallStatus.APPROVED]
-            ).update(status=CallStatus.REJECTED, error=why)
+            ToolCall.objects.filter(pk=self.pk, status__in=[CallStatus.PENDING_APPROVAL, CallStatus.APPROVED]).update(
+                status=CallStatus.REJECTED, error=why
+            )
             SessionEvent.append(
                 self.session_id,
                 "tool_refused",
@@ -346,9 +344,9 @@ class ToolCall(models.Model):
             row.lapse("the session ended before it ran")
 
     def _answer(self, **changes: Any) -> None:
-        ToolCall.objects.filter(
-            pk=self.pk, status__in=[CallStatus.PENDING_APPROVAL, CallStatus.UNKNOWN]
-        ).update(**changes)
+        ToolCall.objects.filter(pk=self.pk, status__in=[CallStatus.PENDING_APPROVAL, CallStatus.UNKNOWN]).update(
+            **changes
+        )
 
     def _log_invoked(self, status: CallStatus, text: str, *, result_kind: str, latency_ms: int) -> None:
         SessionEvent.append(

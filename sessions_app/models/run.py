@@ -14,6 +14,7 @@ from sessions_app.exceptions import TransitionRefused
 from sessions_app.models.event import SessionEvent, log_transaction
 from sessions_app.querysets import RunQuerySet
 from sessions_app.states import ACTIVE_RUNS, RunKind, RunStatus, SessionStatus
+from sessions_app.storable import storable
 
 if TYPE_CHECKING:
     from sessions_app.agents.registry import Outcome
@@ -39,6 +40,7 @@ class Run(models.Model):
     worker = models.CharField(max_length=120, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     attempt = models.PositiveSmallIntegerField(default=0, help_text="How often it was claimed.")
+    losses = models.PositiveSmallIntegerField(default=0, help_text="How often its worker was lost over it.")
     error = models.TextField(blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True, blank=True)
@@ -107,9 +109,7 @@ class Run(models.Model):
         with log_transaction():
             if not self._end(RunStatus.INTERRUPTED):
                 return False
-            signals.run_interrupted.send(
-                sender=Run, run=self, interrupts=interrupts, checkpoint_id=checkpoint_id
-            )
+            signals.run_interrupted.send(sender=Run, run=self, interrupts=interrupts, checkpoint_id=checkpoint_id)
             self.session.refresh_from_db()
             if self.session.status != SessionStatus.AWAITING_INPUT:
                 raise TransitionRefused(
@@ -127,6 +127,7 @@ class Run(models.Model):
 
     def fail(self, error: str) -> bool:
         """End the run `failed` and the session in `error`, with the reason in both and in the log."""
+        error = storable(error)
         with log_transaction():
             if not self._end(RunStatus.FAILED, error=error):
                 return False
@@ -137,17 +138,18 @@ class Run(models.Model):
     def release(self, *, cause: str, counts: bool = True) -> bool:
         """Give a running run back for anybody to claim: a clean stop, or a worker found dead.
 
-        After CLM_MAX_ATTEMPTS claims it fails instead, so that a run that kills its worker ends. A claim that
-        ended for no fault of the run's does not count.
+        At CLM_MAX_ATTEMPTS losses it fails instead, so that a run that kills its worker ends. A claim that ended for
+        no fault of the run's does not count.
         """
+        losses = self.losses + counts
         with log_transaction():
-            if counts and self.attempt >= settings.CLM_MAX_ATTEMPTS:
-                return self.fail(f"Given up after {self.attempt} attempts: {cause}.")
+            if losses >= settings.CLM_MAX_ATTEMPTS:
+                return self.fail(f"Given up after {losses} attempts: {cause}.")
             back = self._mine().update(
                 status=RunStatus.PENDING,
                 worker="",
                 lease_until=None,
-                attempt=self.attempt if counts else self.attempt - 1,
+                losses=losses,
             )
             if back:
                 SessionEvent.append(
@@ -159,18 +161,14 @@ class Run(models.Model):
         return bool(back)
 
     def _end(self, status: RunStatus, *, error: str = "") -> bool:
-        ended = self._mine().update(
-            status=status, error=error, ended_at=timezone.now(), lease_until=None
-        )
+        ended = self._mine().update(status=status, error=error, ended_at=timezone.now(), lease_until=None)
         if ended:
             self.status, self.error = status, error
             self.session.refresh_from_db()
         return bool(ended)
 
     def _mine(self) -> RunQuerySet:
-        return Run.objects.filter(
-            pk=self.pk, status=RunStatus.RUNNING, worker=self.worker, attempt=self.attempt
-        )
+        return Run.objects.filter(pk=self.pk, status=RunStatus.RUNNING, worker=self.worker, attempt=self.attempt)
 
 
 def _lease() -> timedelta:

@@ -17,6 +17,7 @@ from sessions_app.models.event import SessionEvent, log_transaction
 from sessions_app.models.run import Run
 from sessions_app.querysets import SessionQuerySet
 from sessions_app.states import ACTIVE_RUNS, TERMINAL, TRANSITIONS, RunKind, RunStatus, SessionStatus
+from sessions_app.storable import is_storable, storable
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -73,9 +74,7 @@ class Session(models.Model):
     findings = models.JSONField(default=list, blank=True, encoder=DjangoJSONEncoder)
     input_tokens = models.PositiveBigIntegerField(default=0)
     output_tokens = models.PositiveBigIntegerField(default=0)
-    parent = models.ForeignKey(
-        "self", on_delete=models.PROTECT, null=True, blank=True, related_name="children"
-    )
+    parent = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="children")
     dedup_rationale = models.TextField(blank=True)
     extra_fields = models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
     created_at = models.DateTimeField(default=timezone.now)
@@ -152,7 +151,7 @@ class Session(models.Model):
             "graph": graph,
             "state_overrides": state_overrides or {},
         }
-        _refuse_unfit(**asked)
+        _refuse_unfit(**asked, submitter_id=submitter_id, submitter_team=submitter_team)
         scope = f"user:{requester.pk}" if requester else f"submitter:{submitter_id}"
         with log_transaction():
             if idempotency_key and (earlier := IdempotencyKey.find(scope, idempotency_key)):
@@ -207,9 +206,7 @@ class Session(models.Model):
                 if old == to:
                     return False
                 if to not in TRANSITIONS[old]:
-                    raise TransitionRefused(
-                        f"{self.pk} is {old.label}: it cannot become {to.label}.", status=str(old)
-                    )
+                    raise TransitionRefused(f"{self.pk} is {old.label}: it cannot become {to.label}.", status=str(old))
                 changes = {**fields, "status": to, "ended_at": timezone.now() if to in TERMINAL else None}
                 if type(self).objects.filter(pk=self.pk, status=old).update(**changes):
                     break
@@ -233,9 +230,7 @@ class Session(models.Model):
                 signals.session_ended.send(sender=type(self), session=self, cause=cause)
         return True
 
-    def resume(
-        self, answers: dict[str, Any], *, thread_id: str, cause: str, actor: User | None = None
-    ) -> Run:
+    def resume(self, answers: dict[str, Any], *, thread_id: str, cause: str, actor: User | None = None) -> Run:
         """Go on after the last open question: back to `in_progress`, with a run that carries the answers."""
         with log_transaction():
             self.move(SessionStatus.IN_PROGRESS, cause=cause, actor=actor)
@@ -315,7 +310,7 @@ class Session(models.Model):
         """Write what the agent says of the incident, with an event that names the fields."""
         if unknown := fields.keys() - DESCRIBABLE:
             raise Invalid(f"An agent cannot write {', '.join(sorted(unknown))}.")
-        fields = {name: value for name, value in fields.items() if getattr(self, name) != value}
+        fields = {name: storable(value) for name, value in fields.items() if getattr(self, name) != storable(value)}
         if not fields:
             return
         with log_transaction():
@@ -330,7 +325,19 @@ class Session(models.Model):
             raise ConcurrentRun(active=sorted(ACTIVE_RUNS)) from None
 
 
-def _refuse_unfit(*, query: str, environment: str, graph: str, state_overrides: dict[str, Any]) -> None:
+#: How long a submitter's id and team may be.
+_MAX_NAME = 150
+
+
+def _refuse_unfit(
+    *,
+    query: str,
+    environment: str,
+    graph: str,
+    state_overrides: dict[str, Any],
+    submitter_id: str,
+    submitter_team: str,
+) -> None:
     """Raise Invalid with what is wrong with each field of a submission, before anything is written."""
     from sessions_app.agents import config, registry
 
@@ -346,6 +353,13 @@ def _refuse_unfit(*, query: str, environment: str, graph: str, state_overrides: 
         wrong["graph"] = f"Unknown; it is one of {', '.join(registry.names())}."
     if not isinstance(state_overrides, dict):
         wrong["state_overrides"] = "Must be an object."
+    for name, text in (("submitter.id", submitter_id), ("submitter.team", submitter_team)):
+        if len(text) > _MAX_NAME:
+            wrong[name] = f"At most {_MAX_NAME} characters; this has {len(text):,}."
+    given = {"query": query, "submitter": [submitter_id, submitter_team], "state_overrides": state_overrides}
+    for name, value in given.items():
+        if not is_storable(value):
+            wrong.setdefault(name, "Has a NUL or half a surrogate pair in it; no database keeps that.")
     if wrong:
         raise Invalid("; ".join(f"{field}: {text}" for field, text in wrong.items()), fields=wrong)
 

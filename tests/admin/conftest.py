@@ -14,6 +14,7 @@ from django.utils import timezone
 from sessions_app.agents.context import Judgement, Report, Usage
 from sessions_app.models import AgentRun, Session, ToolCall
 from sessions_app.states import SessionStatus
+from tests.conftest import driven
 
 
 @pytest.fixture
@@ -66,17 +67,18 @@ def worked_on() -> Callable[..., Session]:
             AgentRun.finish(
                 session_id=session.pk, agent="triage", key=key, report=report, usage=Usage(input_tokens=1200)
             )
-            call, _ = ToolCall.enter(
-                session_id=session.pk,
-                run_id=run.pk,
-                agent="triage",
-                tool_call_id=f"call-{number}",
-                tool="local_observability:get_logs",
-                args={"service": "checkout", "number": number},
-                reasoning="",
-                idempotent=True,
-                judge=lambda: Judgement(level="low", reason="", rule="read_only", rule_version="1"),
-            )
+            with driven(run):
+                call, _ = ToolCall.enter(
+                    session_id=session.pk,
+                    run_id=run.pk,
+                    agent="triage",
+                    tool_call_id=f"call-{number}",
+                    tool="local_observability:get_logs",
+                    args={"service": "checkout", "number": number},
+                    reasoning="",
+                    idempotent=True,
+                    judge=lambda: Judgement(level="low", reason="", rule="read_only", rule_version="1"),
+                )
             call.settle(result=f"line {number}", result_kind="text", latency_ms=3)
         return session
 

@@ -184,9 +184,7 @@ risk = "forbidden"
         ),
     ],
 )
-def test_every_error_names_the_file_the_line_and_the_key(
-    write: Write, text: str, line: int, says: str
-) -> None:
+def test_every_error_names_the_file_the_line_and_the_key(write: Write, text: str, line: int, says: str) -> None:
     path = write(text)
     with pytest.raises(ConfigError) as caught:
         load(path)
@@ -272,16 +270,12 @@ def test_nothing_can_be_changed_after_loading() -> None:
         config.limits.concurrent_runs = 1
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("15m", 900), ("4h", 14_400), ("2d", 172_800), ("1s", 1)]
-)
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("4h", 14_400), ("2d", 172_800), ("1s", 1)])
 def test_a_duration_is_a_number_and_a_unit(text: str, seconds: int) -> None:
     assert duration(text) == timedelta(seconds=seconds)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "4", "h", "0h", "-1h", "1.5h", "1w", "4H", " 4h", "4h ", "٤h", "9999999d"]
-)
+@pytest.mark.parametrize("text", ["", "4", "h", "0h", "-1h", "1.5h", "1w", "4H", " 4h", "4h ", "٤h", "9999999d"])
 def test_anything_else_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="for example"):
         duration(text)
@@ -306,9 +300,7 @@ def test_the_shipped_file_describes_every_tool_and_no_other() -> None:
     assert set(load().tools) == set(CATALOGUE)
 
 
-def test_the_process_reads_its_file_once_and_again_when_the_setting_changes(
-    write: Write, settings: Any
-) -> None:
+def test_the_process_reads_its_file_once_and_again_when_the_setting_changes(write: Write, settings: Any) -> None:
     path = write("[ui]\nbrand_name = 'Us'")
     settings.CLM_CONFIG = path
     assert module.current().ui.brand_name == "Us"
@@ -323,9 +315,7 @@ def test_reading_the_configuration_needs_no_settings_and_no_provider() -> None:
         "print(sorted({m.partition('.')[0] for m in sys.modules} & "
         "{'langchain', 'langchain_core', 'langgraph', 'langchain_openai', 'langchain_ollama', 'openai'}))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, env={}
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, env={})
     assert done.stdout.strip() == "[]"
 
 
@@ -343,9 +333,7 @@ def fields(*models: type[BaseModel]) -> set[str]:
             waiting += [
                 found
                 for found in vars(module).values()
-                if isinstance(found, type)
-                and issubclass(found, BaseModel)
-                and found.__name__ in repr(field.annotation)
+                if isinstance(found, type) and issubclass(found, BaseModel) and found.__name__ in repr(field.annotation)
             ]
     return names
 

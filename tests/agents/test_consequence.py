@@ -25,8 +25,7 @@ def say(args: dict[str, Any], words: ToolWords | None = None) -> Any:
     [
         (
             {"service": "checkout", "action": "restart"},
-            "restart checkout in dev. Can be undone: no. "
-            "Requests in flight fail, and it is down for a few seconds.",
+            "restart checkout in dev. Can be undone: no. Requests in flight fail, and it is down for a few seconds.",
         ),
         (
             {"service": "checkout", "action": "resize_pool", "size": 24},
@@ -92,16 +91,10 @@ def test_a_template_that_is_not_plain_is_refused(text: str) -> None:
 
 def test_a_long_argument_is_cut_and_hidden_letters_go() -> None:
     assert say({"a": "x" * 500}, ToolWords(sentence="${a}")).sentence == "x" * (MAX_ARGUMENT - 1) + "…"
-    assert (
-        say({"a": "one\n two\u202e\u200b\x00three"}, ToolWords(sentence="${a}")).sentence == "one two three"
-    )
+    assert say({"a": "one\n two\u202e\u200b\x00three"}, ToolWords(sentence="${a}")).sentence == "one two three"
 
 
-@given(
-    st.dictionaries(
-        st.text(max_size=20), st.recursive(st.none() | st.text() | st.integers(), st.lists), max_size=9
-    )
-)
+@given(st.dictionaries(st.text(max_size=20), st.recursive(st.none() | st.text() | st.integers(), st.lists), max_size=9))
 def test_whatever_the_arguments_the_sentence_is_one_short_line(args: dict[str, Any]) -> None:
     for tools in ({}, {"a:b": ToolWords(sentence="do ${a} with **${b}**")}):
         sentence = consequence("a:b", args, environment="dev", tools=tools).sentence

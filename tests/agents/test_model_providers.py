@@ -169,9 +169,7 @@ async def test_a_streamed_answer_gives_the_same(provider: MakeFile, desk: Callab
         it = desk(provider, server)
         chunks = [
             chunk
-            async for chunk in it.agent.astream(
-                {"messages": [("user", "slow")]}, stream_mode=["messages", "values"]
-            )
+            async for chunk in it.agent.astream({"messages": [("user", "slow")]}, stream_mode=["messages", "values"])
         ]
     assert all(request.body.get("stream") for request in server.chats)
     assert chunks[-1][1]["structured_response"] == Report(**REPORT)
@@ -204,9 +202,7 @@ async def test_a_server_that_stays_broken_is_given_up_after_the_retries(
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-async def test_a_server_that_sleeps_is_given_up_in_time(
-    provider: MakeFile, desk: Callable[..., Desk]
-) -> None:
+async def test_a_server_that_sleeps_is_given_up_in_time(provider: MakeFile, desk: Callable[..., Desk]) -> None:
     with FakeModelServer(Answer(sleep=30), Answer(sleep=30), key=KEY) as server:
         it = desk(provider, server, "timeout_seconds = 0.4\nmax_retries = 1\n")
         with (
@@ -218,9 +214,7 @@ async def test_a_server_that_sleeps_is_given_up_in_time(
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-async def test_a_server_that_trickles_is_given_up_in_time(
-    provider: MakeFile, desk: Callable[..., Desk]
-) -> None:
+async def test_a_server_that_trickles_is_given_up_in_time(provider: MakeFile, desk: Callable[..., Desk]) -> None:
     slow = Answer(text="one two three four five six seven eight nine ten " * 20, trickle=0.2)
     with FakeModelServer(slow, key=KEY) as server:
         it = desk(provider, server, "timeout_seconds = 0.7\nmax_retries = 0\n")

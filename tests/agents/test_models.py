@@ -89,20 +89,14 @@ model = "offline"
     assert not is_offline(config)
 
 
-def test_a_server_of_ones_own_is_not_sent_the_key_for_openai(
-    read: Read, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_of_ones_own_is_not_sent_the_key_for_openai(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-for-openai")
-    model: Any = chat_model(
-        "triage", read("[models]\ndefault = 'openai:m'\nbase_url = 'http://127.0.0.1:1/v1'")
-    )
+    model: Any = chat_model("triage", read("[models]\ndefault = 'openai:m'\nbase_url = 'http://127.0.0.1:1/v1'"))
     assert model.openai_api_key.get_secret_value() == "none"
 
 
 def test_agents_with_the_same_settings_share_a_model(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = read(
-        "[models]\ndefault = 'openai:m'\napi_key_env = 'TEST_MODEL_KEY'\n[agents.triage]\ntemperature = 1"
-    )
+    config = read("[models]\ndefault = 'openai:m'\napi_key_env = 'TEST_MODEL_KEY'\n[agents.triage]\ntemperature = 1")
     assert chat_model("resolution", config) is chat_model("deep_investigator", config)
     assert chat_model("resolution", config) is not chat_model("triage", config)
     before = chat_model("resolution", config)
@@ -126,9 +120,7 @@ def test_the_limits_reach_each_provider(read: Read) -> None:
     assert (calls.timeout_seconds, calls.max_retries) == (7, 4)
 
 
-def test_a_missing_package_is_said_with_the_extra_that_brings_it(
-    read: Read, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_said_with_the_extra_that_brings_it(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     from langchain.chat_models import base
 
     base._get_chat_model_creator.cache_clear()
@@ -143,9 +135,7 @@ def test_a_missing_package_is_said_with_the_extra_that_brings_it(
 
 def test_an_empty_variable_is_named_with_its_line(read: Read) -> None:
     config = read("[models]\ndefault = 'openai:m'\napi_key_env = 'NOT_SET_ANYWHERE'")
-    with pytest.raises(
-        ConfigError, match=r"line 3: models\.api_key_env: the environment variable NOT_SET_ANYWHERE is"
-    ):
+    with pytest.raises(ConfigError, match=r"line 3: models\.api_key_env: the environment variable NOT_SET_ANYWHERE is"):
         chat_model("triage", config)
     config = read("[models]\ndefault = 'openai:m'\n[agents.triage]\napi_key_env = 'NOT_SET_ANYWHERE'")
     with pytest.raises(ConfigError, match=r"line 4: agents\.triage\.api_key_env"):
@@ -160,12 +150,8 @@ def test_an_empty_variable_is_named_with_its_line(read: Read) -> None:
         "default = 'openai:m'\napi_key_env = 'TEST_MODEL_KEY'\noptions = { max_tokens = 'many' }",
     ],
 )
-def test_what_a_provider_does_not_take_is_said_with_its_line_and_without_the_key(
-    read: Read, text: str
-) -> None:
+def test_what_a_provider_does_not_take_is_said_with_its_line_and_without_the_key(read: Read, text: str) -> None:
     config = read(f"[models]\n{text}")
-    with pytest.raises(
-        ConfigError, match=r"line 2: models\.default: (openai|azure_openai) cannot be set up"
-    ) as caught:
+    with pytest.raises(ConfigError, match=r"line 2: models\.default: (openai|azure_openai) cannot be set up") as caught:
         chat_model("triage", config)
     assert "hunter2" not in str(caught.value)

@@ -49,9 +49,7 @@ names = st.from_regex(r"[a-z_]{1,12}:[a-z_]{1,12}", fullmatch=True) | st.text(ma
 
 
 @given(names, st.dictionaries(st.text(max_size=5), st.text(max_size=5)), st.sampled_from(ENVIRONMENTS))
-def test_a_tool_that_no_rule_names_waits_for_a_person(
-    tool: str, args: dict[str, str], environment: str
-) -> None:
+def test_a_tool_that_no_rule_names_waits_for_a_person(tool: str, args: dict[str, str], environment: str) -> None:
     said = judge(tool, args, environment, SHIPPED)
     if any(one.covers(tool) for one in SHIPPED):
         return

@@ -32,9 +32,7 @@ def test_a_good_id_stays_and_so_does_the_answer() -> None:
     assert unique_tool_call_ids([message])[0] is message
 
 
-@pytest.mark.parametrize(
-    "old", [None, "", "call_0", "x" * 15, "x" * 41, "call/../../etc/passwd-0000", "ü" * 20]
-)
+@pytest.mark.parametrize("old", [None, "", "call_0", "x" * 15, "x" * 41, "call/../../etc/passwd-0000", "ü" * 20])
 def test_an_id_that_does_not_do_is_rewritten(old: str | None) -> None:
     (new,) = ids(unique_tool_call_ids([AIMessage("", tool_calls=[call(old)])])[0])
     assert re.fullmatch(r"[A-Za-z0-9_.-]{13,40}", new)
@@ -48,9 +46,7 @@ def test_an_id_that_the_conversation_used_is_rewritten() -> None:
 
 
 def test_the_same_id_twice_in_one_answer_becomes_two() -> None:
-    raw = [
-        {"id": "call_0", "type": "function", "function": {"name": name, "arguments": "{}"}} for name in "ab"
-    ]
+    raw = [{"id": "call_0", "type": "function", "function": {"name": name, "arguments": "{}"}} for name in "ab"]
     message = AIMessage(
         [
             {"type": "text", "text": "I look."},
@@ -86,18 +82,14 @@ def test_an_answer_that_the_agent_gave_itself_follows_its_call() -> None:
         calls = [call("call_0")] * number
         answers = [ToolMessage("ok", tool_call_id="call_0")] * number
         asked, *answered = unique_tool_call_ids([AIMessage("", tool_calls=calls), *answers])
-        assert [message.tool_call_id for message in answered if isinstance(message, ToolMessage)] == ids(
-            asked
-        )
+        assert [message.tool_call_id for message in answered if isinstance(message, ToolMessage)] == ids(asked)
 
 
 @given(st.lists(st.lists(st.sampled_from([None, "", "call_0", "call_1", GOOD]), max_size=4), max_size=6))
 def test_over_a_whole_conversation_every_id_is_used_once(turns: list[list[str | None]]) -> None:
     conversation: list[BaseMessage] = []
     for turn in turns:
-        conversation += unique_tool_call_ids(
-            [AIMessage("", tool_calls=[call(id) for id in turn])], conversation
-        )
+        conversation += unique_tool_call_ids([AIMessage("", tool_calls=[call(id) for id in turn])], conversation)
     every = [id for message in conversation for id in ids(message)]
     assert len(every) == len(set(every)) == sum(map(len, turns))
     assert all(every)

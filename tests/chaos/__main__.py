@@ -99,7 +99,9 @@ class Desk:
         try:
             if submit and len(self.open_sessions()) < OPEN:
                 body = {"query": "chaos", "environment": "dev", "graph": "chaos"}
-                answer = self.client.post("/sessions", json=body, headers={"Idempotency-Key": f"k{len(self.submitted)}"})
+                answer = self.client.post(
+                    "/sessions", json=body, headers={"Idempotency-Key": f"k{len(self.submitted)}"}
+                )
                 if answer.status_code == 201:
                     self.submitted.append(answer.json()["session_id"])
             for gate in self.client.get("/gates", params={"status": "pending"}, headers=self._as_bob).json()["items"]:

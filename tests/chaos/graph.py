@@ -19,6 +19,7 @@ from sessions_app.agents.tools import ToolSpec, wire_name
 from tests.chaos import points
 from tests.fakes import agent_graph, calling
 
+
 def effects_file() -> Path:
     """Return where strikes leave their mark."""
     return Path(os.environ["CLM_DATA_DIR"]) / "effects.log"

@@ -13,6 +13,8 @@ from sessions_app.events import KINDS
 from sessions_app.models import AgentRun, Session, SessionEvent, ToolCall
 from sessions_app.states import SessionStatus
 
+from tests.conftest import driven
+
 pytestmark = pytest.mark.django_db
 HTMX = {"HX-Request": "true"}
 
@@ -28,17 +30,18 @@ def worked(session: Session, *, agent: str = "triage", key: str = "one", calls: 
     run = session.runs.latest("pk")
     AgentRun.start(session_id=session.pk, run_id=run.pk, agent=agent, key=key)
     for number in range(calls):
-        row, _ = ToolCall.enter(
-            session_id=session.pk,
-            run_id=run.pk,
-            agent=agent,
-            tool_call_id=f"{key}-{number}",
-            tool="local_observability:get_logs",
-            args={"service": "checkout"},
-            reasoning="look",
-            idempotent=True,
-            judge=lambda: Judgement(level="low", reason="low_risk", rule="read_only", rule_version="1"),
-        )
+        with driven(run):
+            row, _ = ToolCall.enter(
+                session_id=session.pk,
+                run_id=run.pk,
+                agent=agent,
+                tool_call_id=f"{key}-{number}",
+                tool="local_observability:get_logs",
+                args={"service": "checkout"},
+                reasoning="look",
+                idempotent=True,
+                judge=lambda: Judgement(level="low", reason="low_risk", rule="read_only", rule_version="1"),
+            )
         row.settle(result='{"lines": ["pool 20/20 busy"]}', result_kind="json", latency_ms=12)
     if report:
         found = Report(summary="The pool is full.", confidence=0.82, rationale="All readings agree.", signal="continue")

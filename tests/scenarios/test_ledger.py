@@ -97,18 +97,24 @@ def test_s05_rejecting_the_question_runs_nothing_and_the_session_goes_on(bench: 
     assert session.status == "resolved"
 
 
-def test_s05_a_call_cut_off_twice_is_asked_about_twice(bench: Bench) -> None:
+@pytest.mark.parametrize("times", [2, 3, 4])
+def test_s05_a_call_that_is_cut_off_again_and_again_is_asked_about_each_time(
+    bench: Bench, settings: Any, times: int
+) -> None:
+    settings.CLM_MAX_ATTEMPTS = 9
     ran: list[dict[str, Any]] = []
-    session, first = _cut_off(bench, ran, times=2)
-    bench.decide(first, "approve")
-    bench.kill(session)
-    session = bench.recover(session)
-    second = bench.gate(session)
-    assert (second.kind, second.pk != first.pk) == ("unknown_outcome", True)
-    assert len(ran) == 2
-    bench.decide(second, "respond", message="it is done")
+    session, gate = _cut_off(bench, ran, times=times)
+    for again in range(2, times + 1):
+        bench.decide(gate, "approve")
+        bench.kill(session)
+        session = bench.recover(session)
+        assert len(ran) == again
+        earlier, gate = gate, bench.gate(session)
+        assert (gate.kind, gate.pk != earlier.pk) == ("unknown_outcome", True)
+    bench.decide(gate, "respond", message="it is done")
     assert bench.drive(session).status == "resolved"
-    assert len(ran) == 2
+    assert len(ran) == times
+    assert session.tool_calls.get().result == "it is done"
 
 
 def test_s05_the_question_about_an_edited_call_names_the_arguments_that_ran(bench: Bench) -> None:

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 from asgiref.sync import async_to_sync
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from langgraph.types import interrupt
 
 from sessions_app import recovery, runner
-from tests.fakes import SHAPES, Killed, agent_graph, calling, counting
+from sessions_app.agents.context import RunContext
+from sessions_app.agents.registry import GraphSpec
+from sessions_app.models import Session
+from tests.fakes import (
+    RESOLVED,
+    SHAPES,
+    FakeState,
+    Killed,
+    agent_graph,
+    approval,
+    calling,
+    counting,
+    graph_of,
+)
 from tests.scenarios.conftest import Bench
 
 pytestmark = pytest.mark.django_db
@@ -21,27 +37,53 @@ LINES = (
 
 
 class FailingSaver(InMemorySaver):
-    """A checkpointer whose process dies before or after its n-th write."""
+    """A checkpointer whose process dies right after its n-th write."""
 
     def __init__(self) -> None:
         super().__init__()
         self.writes_left: int | None = None
-        self.written = 0
 
     async def aput(self, *args: Any, **kwargs: Any) -> Any:
+        saved = await super().aput(*args, **kwargs)
         self._count()
-        return await super().aput(*args, **kwargs)
+        return saved
 
     async def aput_writes(self, *args: Any, **kwargs: Any) -> None:
-        self._count()
         await super().aput_writes(*args, **kwargs)
+        self._count()
 
     def _count(self) -> None:
-        self.written += 1
         if self.writes_left is not None:
             self.writes_left -= 1
             if self.writes_left < 0:
                 raise Killed
+
+
+def die_at_every_write(bench: Bench, prepare: Callable[[], Session], check: Callable[[Session], None]) -> None:
+    """Drive a prepared resume again and again, dying one write later each time, until one drive gets through.
+
+    `prepare` returns a session whose resume is pending; `check` holds what it has come to after the recovery.
+    """
+    for deaths in range(100):
+        saver = bench.saver = FailingSaver()
+        session = prepare()
+        saver.writes_left = deaths
+        died = False
+        try:
+            async_to_sync(runner.execute)(bench.claim(session), saver)
+        except Killed:
+            died = True
+        saver.writes_left = None
+        if died:
+            bench.lose(session)
+            recovery.sweep()
+            bench.drive(session)
+        session.refresh_from_db()
+        check(session)
+        if not died:
+            assert deaths
+            return
+    raise AssertionError("it never got through")
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -49,33 +91,60 @@ def test_s05_a_death_at_any_write_of_the_resume_runs_each_approved_call_at_most_
     bench: Bench, settings: Any, shape: str
 ) -> None:
     settings.CLM_MAX_ATTEMPTS = 99
-    deaths = 0
-    while True:
-        saver = FailingSaver()
-        bench.saver = saver
-        ran: list[dict[str, Any]] = []
+    ran: list[dict[str, Any]] = []
+
+    def prepare() -> Session:
+        ran.clear()
         session = bench.drive(bench.submit(agent_graph(LINES, [counting("lab:fix", ran)], shape=shape)))
-        first, second = bench.gates(session)
-        bench.decide(first)
-        bench.decide(second, "reject", message="not the second")
-        saver.writes_left = deaths
-        try:
-            async_to_sync(runner.execute)(bench.claim(session), saver)
-        except Killed:
-            bench.lose(session)
-        died, saver.writes_left = saver.writes_left is not None and saver.writes_left < 0, None
-        if died:
-            recovery.sweep()
-            bench.drive(session)
-        session.refresh_from_db()
-        assert session.status == "awaiting_input"
+        gates = {gate.tool_call_id: gate for gate in bench.gates(session)}
+        bench.decide(gates["call-one"])
+        bench.decide(gates["call-two"], "reject", message="not the second")
+        return session
+
+    def check(session: Session) -> None:
         # The third call waits for its own decision, whatever was said of the first two.
-        assert [gate.tool_call_id for gate in bench.gates(session)] == ["call-three"]
-        assert ran == [{"target": "one", "size": 1}]
+        assert session.status == "awaiting_input"
+        assert bench.gate(session).tool_call_id == "call-three"
+        assert [one["target"] for one in ran] == ["one"]
         bench.decide(bench.gate(session))
         assert bench.drive(session).status == "resolved"
         assert [one["target"] for one in ran] == ["one", "three"]
-        if not died:
-            assert deaths > 2
-            return
-        deaths += 1
+
+    die_at_every_write(bench, prepare, check)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_s27_a_death_at_any_write_of_the_resume_never_answers_the_second_question_with_the_first_answer(
+    bench: Bench, settings: Any, shape: str
+) -> None:
+    """Two questions of one task: LangGraph takes an answer to the first for the second when it is given again."""
+    settings.CLM_MAX_ATTEMPTS = 99
+
+    def two(state: FakeState) -> FakeState:
+        first, second = interrupt(approval("call-one")), interrupt(approval("call-two"))
+        return {"log": [first["type"], second["type"]], "outcome": RESOLVED}
+
+    def build(saver: Any) -> Any:
+        inner = graph_of(("two", two))().build(saver if shape == "alone" else cast(Any, None))
+        if shape == "alone":
+            return inner
+
+        async def call(state: FakeState) -> Any:
+            result = await inner.ainvoke({"query": "q"})
+            return {"log": result["log"], "outcome": RESOLVED}
+
+        builder = StateGraph(FakeState, context_schema=RunContext)
+        builder.add_node("outer", inner if shape == "subgraph" else call)
+        builder.add_edge(START, "outer")
+        return builder.compile(checkpointer=saver)
+
+    def prepare() -> Session:
+        session = bench.drive(bench.submit(lambda: GraphSpec(name="two", build=build)))
+        bench.decide(bench.gate(session))
+        return session
+
+    def check(session: Session) -> None:
+        assert session.status == "awaiting_input"
+        assert bench.gate(session).tool_call_id == "call-two"
+
+    die_at_every_write(bench, prepare, check)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
+from asgiref.sync import async_to_sync
 from langgraph.types import interrupt
 
 from approvals_app.models import Gate
-from sessions_app import recovery
+from sessions_app import recovery, runner
 from tests.fakes import (
     RESOLVED,
     SHAPES,
@@ -95,7 +96,7 @@ def test_s09_what_a_tool_did_before_the_questions_is_not_done_again_by_them(benc
     assert [one["target"] for one in ran] == ["oncall", "one", "two", "three"]
 
 
-@pytest.mark.parametrize("how", ["released", "killed"])
+@pytest.mark.parametrize("how", ["released", "killed", "stopped"])
 @pytest.mark.parametrize("shape", ["one node", "called"])
 def test_s27_a_crash_between_the_second_question_and_its_gate_does_not_answer_it_with_the_first_answer(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, how: str, shape: str
@@ -128,6 +129,13 @@ def test_s27_a_crash_between_the_second_question_and_its_gate_does_not_answer_it
             patch.setattr("sessions_app.runner._conclude", dies)
             bench.kill(session)
             recovery.sweep()
+        elif how == "stopped":
+            patch.setattr("sessions_app.runner._conclude", dies)
+            run = bench.claim(session)
+            with pytest.raises(Killed):
+                async_to_sync(runner.execute)(run, bench.saver)
+            # What the engine does with a drive that a clean stop cut off.
+            assert run.release(cause="server stopped", counts=False)
         else:
             patch.setattr("sessions_app.models.Run.pause", full)
             bench.drive(session)

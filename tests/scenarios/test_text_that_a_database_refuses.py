@@ -19,9 +19,7 @@ ODD = {"NUL": "before\x00after", "half a pair": "before\ud83dafter"}
 
 
 @pytest.mark.parametrize("text", ODD.values(), ids=list(ODD))
-def test_a_tool_that_ran_and_answered_odd_text_is_settled_as_executed(
-    bench: Bench, lab_rules: None, text: str
-) -> None:
+def test_a_tool_that_ran_and_answered_odd_text_is_settled_as_executed(bench: Bench, lab_rules: None, text: str) -> None:
     ran: list[dict[str, Any]] = []
     turn = calling(("lab:notify", {"target": "oncall"}, "call-of-the-odd-text"))
     tool = counting("lab:notify", ran, answer=text)

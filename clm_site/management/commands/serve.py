@@ -101,9 +101,7 @@ class Command(BaseCommand):
         hello = prepare()
         lines = ["", f"  CLM is up at      {address}/", f"  Sign in as bob    {address}{hello.link}"]
         if hello.new_people:
-            lines.append(
-                f"  Or by password    alice, bob, charlie or admin, with {hello.password} (shown this once)"
-            )
+            lines.append(f"  Or by password    alice, bob, charlie or admin, with {hello.password} (shown this once)")
         if hello.new_session:
             lines.append(
                 f"  What to do next   {hello.session.pk} looks into the sick service. In a few seconds it waits\n"
