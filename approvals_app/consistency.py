@@ -68,7 +68,7 @@ def _close_calls(session: Session) -> None:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One way in which the stores can disagree: what to say, how to find it, and what puts it right, if one thing does."""
+    """One way in which the stores can disagree: how to find it, and what puts it right, if one thing does."""
 
     text: str
     found: Q

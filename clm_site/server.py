@@ -8,7 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from daphne.server import Server
-from twisted.internet import reactor
+from twisted.internet import reactor as _reactor
+
+#: Twisted's types lack what the running reactor has.
+reactor: Any = _reactor
 
 #: Close code of a socket whose server leaves; pages reconnect and catch up.
 GOING_AWAY = 4012

@@ -23,6 +23,9 @@ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$ LANGUAGE plpgsql
 DROP TRIGGER IF EXISTS {table}_no_change ON {table};
 CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE ON {table}
 FOR EACH ROW EXECUTE FUNCTION clm_append_only();
+DROP TRIGGER IF EXISTS {table}_no_truncate ON {table};
+CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table}
+FOR EACH STATEMENT EXECUTE FUNCTION clm_append_only();
 """
 
 
@@ -42,7 +45,8 @@ def remove_triggers(table: str, *, using: str = "default") -> None:
             for verb in ("update", "delete"):
                 cursor.execute(f"DROP TRIGGER IF EXISTS {table}_no_{verb}")
         else:
-            cursor.execute(f"DROP TRIGGER IF EXISTS {table}_no_change ON {table}")
+            for verb in ("change", "truncate"):
+                cursor.execute(f"DROP TRIGGER IF EXISTS {table}_no_{verb} ON {table}")
 
 
 def _install(connection: BaseDatabaseWrapper, table: str) -> list[str]:

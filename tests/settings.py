@@ -8,11 +8,12 @@ import tempfile
 os.environ.setdefault("CLM_DATA_DIR", tempfile.mkdtemp(prefix="clm-tests-"))
 os.environ.setdefault("CLM_SECRET_KEY", "tests-only")
 
-from clm_site.settings import *
+from clm_site import settings as product
+from clm_site.settings import *  # noqa: F403 - the product's own, all of them
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 CLM_POLL_SECONDS = 0.05
 
-if not DATABASE_URL:
+if not product.DATABASE_URL:
     # A file: threads that share an in-memory SQLite lock whole tables against each other without waiting.
-    DATABASES["default"]["TEST"] = {"NAME": str(CLM_DATA_DIR / "test.sqlite3")}
+    product.DATABASES["default"]["TEST"] = {"NAME": str(product.CLM_DATA_DIR / "test.sqlite3")}

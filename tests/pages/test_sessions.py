@@ -12,7 +12,6 @@ from sessions_app.agents.context import Judgement, Report, Usage
 from sessions_app.events import KINDS
 from sessions_app.models import AgentRun, Session, SessionEvent, ToolCall
 from sessions_app.states import SessionStatus
-
 from tests.conftest import driven
 
 pytestmark = pytest.mark.django_db
