@@ -6,11 +6,16 @@ and anything else as a question whose answer is plain text.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import jsonschema
+from jsonschema.exceptions import best_match
+from jsonschema.protocols import Validator
+from jsonschema.validators import validator_for
 
 from approvals_app.exceptions import AnswerUnfit
 from approvals_app.states import DecisionType, GateKind
@@ -117,14 +122,23 @@ def _check(one: dict[str, Any], schema: Any) -> None:
     if not isinstance(schema, dict):
         return
     try:
-        jsonschema.validate(one, schema)
-    except jsonschema.ValidationError as error:
+        validator = _validator(json.dumps(schema, sort_keys=True))
+        if (error := best_match(validator.iter_errors(one))) is None:
+            return
         # A union says only that nothing fits; its deepest complaint says what is wrong.
-        best = jsonschema.exceptions.best_match([error]) or error
-        where = ".".join(str(part) for part in best.absolute_path) or "answer"
-        raise AnswerUnfit(f"{where}: {best.message}", path=where, complaint=best.message) from None
+        where = ".".join(str(part) for part in error.absolute_path) or "answer"
+        raise AnswerUnfit(f"{where}: {error.message}", path=where, complaint=error.message)
     except jsonschema.SchemaError:
         return
+
+
+@lru_cache(maxsize=256)
+def _validator(schema: str) -> Validator:
+    """Return what checks an answer; a graph asks with the same few schemas, and checking one costs most."""
+    loaded = json.loads(schema)
+    kind = validator_for(loaded)
+    kind.check_schema(loaded)
+    return kind(loaded)
 
 
 def _call(value: Mapping[str, Any]) -> dict[str, Any]:

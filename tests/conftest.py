@@ -46,8 +46,27 @@ def _history_can_be_cleaned_up(request: pytest.FixtureRequest) -> Iterator[None]
         install_triggers(table)
     yield
     connection.close_if_unusable_or_obsolete()
+    _end_connections("state LIKE 'idle in transaction%'")
     for table in APPEND_ONLY:
         remove_triggers(table)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobody_holds_the_database(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """End what a thread of a socket test left open, or PostgreSQL would not let go of the test database."""
+    yield
+    with django_db_blocker.unblock():
+        _end_connections("true")
+
+
+def _end_connections(which: str) -> None:
+    """End connections of other threads: one that was left in a transaction holds up whatever comes next."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                f"WHERE datname = current_database() AND pid <> pg_backend_pid() AND {which}"
+            )
 
 
 @pytest.fixture(autouse=True)

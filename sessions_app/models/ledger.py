@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import models
+from django.db import connection, models
 from django.db.models import F
 from django.utils import timezone
 
@@ -17,6 +17,13 @@ from sessions_app.models.run import Run
 from sessions_app.querysets import ToolCallQuerySet
 from sessions_app.states import CallStatus, RunStatus
 from sessions_app.storable import storable
+
+#: Asked before every tool call; built anew by the ORM it would take many times as long.
+_LOOK_UP = (
+    "SELECT run.thread_id, row.id FROM sessions_app_run run LEFT JOIN sessions_app_toolcall row "
+    "ON row.session_id = run.session_id AND row.thread_id = run.thread_id AND row.tool_call_id = %s "
+    "WHERE run.id = %s AND run.status = 'running'"
+)
 
 
 def call_digest(tool: str, args: dict[str, Any]) -> str:
@@ -188,13 +195,11 @@ class ToolCall(models.Model):
         A new call that needs no approval is claimed by the same insert. Raises ToolRefused when the run is over.
         """
         digest = call_digest(tool, args)
-        thread_id = Run.objects.filter(pk=run_id, status=RunStatus.RUNNING).values_list("thread_id", flat=True).first()
+        thread_id, known_as = cls._look_up(run_id, tool_call_id)
         if thread_id is None:
             raise ToolRefused(f"{tool} was not run: its run is over.")
-        earlier = cls.objects.filter(session_id=session_id, thread_id=thread_id, tool_call_id=tool_call_id)
-        # Most calls are new, and asking whether is half the work of reading.
-        if earlier.exists():
-            known = earlier.get()
+        if known_as is not None:
+            known = cls.objects.get(pk=known_as)
             if known.digest != digest:
                 raise ToolRefused(
                     f"The model used the tool call id {tool_call_id!r} for two different calls in {session_id}."
@@ -221,6 +226,13 @@ class ToolCall(models.Model):
             started_at=timezone.now() if runs_now else None,
         )
         return row, True
+
+    @staticmethod
+    def _look_up(run_id: int, tool_call_id: str) -> tuple[str | None, int | None]:
+        """Return the running run's thread, and the key of the call's row on it if there is one."""
+        with connection.cursor() as cursor:
+            cursor.execute(_LOOK_UP, [tool_call_id, run_id])
+            return cursor.fetchone() or (None, None)
 
     def claim(self, *, run_id: int, tool: str, args: dict[str, Any]) -> None:
         """Take the call for execution as it is about to run, or raise ToolRefused and say why.
