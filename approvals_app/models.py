@@ -308,20 +308,23 @@ class Gate(models.Model):
 
     def _end(self, status: GateStatus, answer: Any) -> None:
         """Compare-and-swap from `pending`, or raise what the winner left."""
-        won = Gate.objects.swap(self.pk, GateStatus.PENDING, status=status, answer=answer, decided_at=timezone.now())
-        self.refresh_from_db()
-        if not won:
+        ended = {"status": status, "answer": answer, "decided_at": timezone.now()}
+        if Gate.objects.swap(self.pk, GateStatus.PENDING, **ended):
+            for name, value in ended.items():
+                setattr(self, name, value)
+        else:
+            self.refresh_from_db()
             late = self.late()
             raise late if isinstance(late, GateDecided) else GateDecided(late.text, **late.details)
 
     def _go_on(self, *, cause: str, actor: User | None = None) -> None:
         """Send the graph on with every answer, when no gate of the session is left undecided."""
-        siblings = list(Gate.objects.filter(session_id=self.session_id, run_id=self.run_id))
-        if any(gate.pending for gate in siblings):
+        siblings = Gate.objects.filter(session_id=self.session_id, run_id=self.run_id)
+        answers = list(siblings.values_list("status", "interrupt_id", "answer"))
+        if any(status == GateStatus.PENDING for status, _, _ in answers):
             return
-        self.session.refresh_from_db()
         self.session.resume(
-            {gate.interrupt_id: gate.answer for gate in siblings},
+            {interrupt_id: answer for _, interrupt_id, answer in answers},
             thread_id=self.run.thread_id,
             cause=cause,
             actor=actor,

@@ -56,8 +56,7 @@ def session_awaits_input(instance: Gate, created: bool, raw: bool = False, **kwa
             "digest": instance.digest,
         },
     )
-    session = Session.objects.get(pk=instance.session_id)
-    session.move(SessionStatus.AWAITING_INPUT, cause=f"gate {instance.pk} fired")
+    instance.session.move(SessionStatus.AWAITING_INPUT, cause=f"gate {instance.pk} fired")
 
 
 def cancel_gates(session: Session, cause: str, **kwargs: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models.functions import Left
+
 from approvals_app.requests import Asked
 from approvals_app.states import GateKind
 from sessions_app.agents.consequence import Consequence
@@ -46,7 +48,13 @@ def evidence_of(session: Session, asked: Asked) -> dict[str, Any]:
     `{reports: [{agent, summary, confidence, rationale, evidence}], readings: [{tool, args, excerpt, at}], …}`
     """
     reports = session.agent_runs.exclude(ended_at=None).order_by("pk")
-    readings = ToolCall.objects.filter(session=session, status=CallStatus.EXECUTED).order_by("-pk")[:READINGS]
+    executed = ToolCall.objects.filter(session=session, status=CallStatus.EXECUTED)
+    # Only the beginning of each result is read: a log may be long.
+    readings = list(
+        executed.annotate(excerpt=Left("result", EXCERPT))
+        .order_by("-pk")
+        .values("tool", "args", "excerpt", "finished_at")[:READINGS]
+    )
     return {
         "reports": [
             {
@@ -60,10 +68,10 @@ def evidence_of(session: Session, asked: Asked) -> dict[str, Any]:
         ],
         "readings": [
             {
-                "tool": reading.tool,
-                "args": reading.args,
-                "excerpt": reading.result[:EXCERPT],
-                "at": reading.finished_at.isoformat() if reading.finished_at else None,
+                "tool": reading["tool"],
+                "args": reading["args"],
+                "excerpt": reading["excerpt"],
+                "at": reading["finished_at"].isoformat() if reading["finished_at"] else None,
             }
             for reading in reversed(readings)
         ],

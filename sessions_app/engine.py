@@ -14,10 +14,10 @@ import time
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
-from channels.db import database_sync_to_async
 from django.conf import settings
 
 from sessions_app import feed
+from sessions_app.steps import connected, in_database
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -77,6 +77,7 @@ class Engine:
         from sessions_app.agents.checkpointer import open_checkpointer
 
         feed.bind_loop()
+        await self._resources.enter_async_context(connected())
         self._saver: BaseCheckpointSaver[str] = await self._resources.enter_async_context(open_checkpointer())
         await self._sweep()
         _engine = self
@@ -134,7 +135,7 @@ class Engine:
 
     async def _claim_what_fits(self) -> None:
         while room := self.limit - len(self._driving):
-            claimed = await database_sync_to_async(_claim)(self.worker, room)
+            claimed = await in_database(_claim, self.worker, room)
             for run in claimed:
                 drive = asyncio.create_task(self._drive(run), name=f"clm-run-{run.pk}")
                 self._driving[run.pk] = (run.session_id, drive)
@@ -148,7 +149,7 @@ class Engine:
             await runner.execute(run, self._saver)
         except asyncio.CancelledError:
             if self._stopping:
-                await database_sync_to_async(run.release)(cause="server stopped", counts=False)
+                await in_database(run.release, cause="server stopped", counts=False)
         except Exception:
             # The row stays running; its lease runs out and the sweep takes it up again.
             log.exception("%s was left to the sweep", run)
@@ -159,7 +160,7 @@ class Engine:
     async def _sweep(self) -> None:
         from sessions_app import recovery
 
-        await database_sync_to_async(recovery.sweep)()
+        await in_database(recovery.sweep)
 
 
 def _claim(worker: str, room: int) -> list[Run]:

@@ -13,9 +13,10 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from channels.db import database_sync_to_async
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.db import transaction
+
+from sessions_app.steps import in_database
 
 if TYPE_CHECKING:
     from sessions_app.models import SessionEvent
@@ -58,7 +59,15 @@ def _ring(bell: dict[str, Any]) -> None:
         asyncio.run(_send(bell))
 
 
+def _heard(group: str) -> bool:
+    """Whether anybody may listen: the in-memory layer knows, and most events have no listener at all."""
+    layer = get_channel_layer()
+    return not isinstance(layer, InMemoryChannelLayer) or group in layer.groups
+
+
 def _start_sending(bell: dict[str, Any]) -> None:
+    if not _heard(EVERYTHING) and not _heard(group_of(bell["session_id"])):
+        return
     sending = asyncio.get_running_loop().create_task(_send(bell))
     _sending.add(sending)
     sending.add_done_callback(_sending.discard)
@@ -69,7 +78,8 @@ async def _send(bell: dict[str, Any]) -> None:
     # A dead layer costs freshness, never correctness: pages catch up from the database.
     with suppress(OSError, RuntimeError):
         for group in (EVERYTHING, group_of(bell["session_id"])):
-            await layer.group_send(group, {"type": "feed.rang", **bell})
+            if _heard(group):
+                await layer.group_send(group, {"type": "feed.rang", **bell})
 
 
 @asynccontextmanager
@@ -114,7 +124,7 @@ class Tail:
 
     async def ring_for_news(self) -> None:
         """Ring for every event since the last call that this process has not rung for itself."""
-        for bell in await database_sync_to_async(self._read)():
+        for bell in await in_database(self._read):
             _recently_rung.append(bell["seq"])
             await _send(bell)
 

@@ -15,9 +15,10 @@ from langgraph.types import Command, StateSnapshot
 from sessions_app.agents import registry
 from sessions_app.agents.answers import arrived
 from sessions_app.agents.context import RunContext
-from sessions_app.agents.journal import DatabaseJournal, connected, in_database
+from sessions_app.agents.journal import DatabaseJournal
 from sessions_app.models import Run
 from sessions_app.states import RunKind
+from sessions_app.steps import connected, in_database
 from sessions_app.storable import storable
 
 log = logging.getLogger("clm.runner")

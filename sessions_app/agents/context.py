@@ -68,15 +68,28 @@ class Journal(Protocol):
         """Record which way the graph went and why, once per `key`."""
 
 
+class Drive:
+    """What one drive of a graph has found out about its tool calls, by tool call id.
+
+    `judgements` has the stored judgement of each; `claimed` the ids that this drive itself claimed, so that a claim
+    found without its id here is one that a crash left behind; `entered` the rows that this drive has just inserted as
+    claimed, until they are run (nobody else runs those, so they are not read again); `rows` the key of each row.
+
+    A plain class on purpose: LangChain copies the fields of a dataclass, all the way down, at every tool call.
+    """
+
+    def __init__(self) -> None:
+        self.judgements: dict[str, Judgement] = {}
+        self.claimed: set[str] = set()
+        self.entered: dict[str, ToolCall] = {}
+        self.rows: dict[str, int] = {}
+
+
 @dataclass(kw_only=True)
 class RunContext:
     """The LangGraph runtime context of one run (`context_schema` of every CLM graph).
 
-    `environment` is where the session's incident is; `query` what the requester wrote. `judgements` has, for this
-    drive only, the stored judgement of each tool call id; `claimed` the ids that this drive itself claimed, so that
-    a claim found without its id here is one that a crash left behind. `entered` has the rows that this drive has
-    just inserted as claimed, until they are run: nobody else runs those, so they are not read again. `rows` has
-    the key of each judged call's row in the ledger.
+    `environment` is where the session's incident is; `query` what the requester wrote.
     """
 
     session_id: str
@@ -84,7 +97,4 @@ class RunContext:
     environment: str
     query: str
     journal: Journal
-    judgements: dict[str, Judgement] = field(default_factory=dict)
-    claimed: set[str] = field(default_factory=set)
-    entered: dict[str, ToolCall] = field(default_factory=dict)
-    rows: dict[str, int] = field(default_factory=dict)
+    drive: Drive = field(default_factory=Drive)

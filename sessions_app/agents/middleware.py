@@ -13,8 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
-from channels.db import database_sync_to_async
-from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware
+from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware, InterruptOnConfig
 from langchain.agents.middleware.types import ModelRequest, ModelResponse, ToolCallRequest
 from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.errors import GraphBubbleUp
@@ -22,11 +21,11 @@ from langgraph.types import Command, interrupt
 
 from sessions_app.agents import config, risk
 from sessions_app.agents.context import RunContext
-from sessions_app.agents.journal import in_database
 from sessions_app.agents.tools import ToolSpec, public_name
 from sessions_app.exceptions import ToolRefused
 from sessions_app.models import ToolCall
 from sessions_app.states import CallStatus
+from sessions_app.steps import in_database
 from sessions_app.storable import is_storable, storable
 
 Answer = ToolMessage | Command[Any]
@@ -46,27 +45,24 @@ UNKNOWN_OUTCOME_SCHEMA = {
 
 def gate_middleware(agent: str, tools: Sequence[ToolSpec]) -> list[AgentMiddleware[Any, Any]]:
     """Return the middleware of one agent, in its order."""
-    return [
-        Judge(agent, tools),
-        HumanInTheLoopMiddleware(
-            interrupt_on={
-                tool.wire_name: {
-                    "allowed_decisions": ["approve", "edit", "reject"],
-                    "description": _reasoning_of_request,
-                    "when": _must_ask,
-                }
-                for tool in tools
-            },
-            interrupt_mode="per_call",
-        ),
-        Ledger(),
-    ]
+    rules = config.current().risk.rules
+    # A tool that no rule could ever gate needs nobody who asks; were its stored judgement from other rules, and gated,
+    # the ledger would refuse the call.
+    asks = {
+        tool.wire_name: InterruptOnConfig(
+            allowed_decisions=["approve", "edit", "reject"], description=_reasoning_of_request, when=_must_ask
+        )
+        for tool in tools
+        if risk.may_gate(tool.name, rules)
+    }
+    between = [HumanInTheLoopMiddleware(interrupt_on=dict(asks), interrupt_mode="per_call")] if asks else []
+    return [Judge(agent, tools), *between, Ledger()]
 
 
 def _must_ask(request: ToolCallRequest) -> bool:
     """Say what the stored judgement says, so that the answer is the same on every replay."""
     context = _context(request)
-    judgement = context.judgements.get(str(request.tool_call["id"]))
+    judgement = context.drive.judgements.get(str(request.tool_call["id"]))
     return judgement is None or judgement.gated
 
 
@@ -117,11 +113,11 @@ class Judge(AgentMiddleware[Any, Any]):
         )
         # The context changes on the loop alone: LangChain walks through it there at every tool call, and a
         # thread that adds to it meanwhile breaks that.
-        judgement = context.judgements[call_id] = row.judgement
-        context.rows[call_id] = row.pk
+        judgement = context.drive.judgements[call_id] = row.judgement
+        context.drive.rows[call_id] = row.pk
         if new and row.status == CallStatus.EXECUTING:
-            context.claimed.add(call_id)
-            context.entered[call_id] = row
+            context.drive.claimed.add(call_id)
+            context.drive.entered[call_id] = row
         if judgement.forbidden:
             return _refusal(request, f"{row.tool} is forbidden by rule {row.rule}.")
         return await handler(request)
@@ -154,7 +150,7 @@ class Ledger(AgentMiddleware[Any, Any]):
         context = _context(request)
         call_id = str(request.tool_call["id"])
         tool, args = public_name(request.tool_call["name"]), request.tool_call["args"]
-        if (entered := context.entered.pop(call_id, None)) is not None:
+        if (entered := context.drive.entered.pop(call_id, None)) is not None:
             return await self._run(request, handler, entered)
         try:
             row = await in_database(_ready, context, call_id, tool, args)
@@ -163,7 +159,7 @@ class Ledger(AgentMiddleware[Any, Any]):
         if row.status == CallStatus.UNKNOWN:
             return _ask_what_became_of_it(request, row)
         if row.status == CallStatus.EXECUTING:
-            context.claimed.add(call_id)
+            context.drive.claimed.add(call_id)
         if row.status != CallStatus.EXECUTING:
             return _from_ledger(request, row)
         return await self._run(request, handler, row)
@@ -173,11 +169,11 @@ class Ledger(AgentMiddleware[Any, Any]):
         try:
             answer = await handler(request)
         except GraphBubbleUp:
-            await database_sync_to_async(row.give_back)()
+            await in_database(row.give_back)
             raise
         except asyncio.CancelledError:
             cut_off = row.give_back if row.idempotent else row.settle_unknown
-            await database_sync_to_async(cut_off)()
+            await in_database(cut_off)
             raise
         except Exception as error:  # noqa: BLE001 - whatever a tool raises is the tool's answer, and is written down
             answer = _refusal(request, f"{type(error).__name__}: {error}")
@@ -194,10 +190,10 @@ class Ledger(AgentMiddleware[Any, Any]):
 
 def _ready(context: RunContext, call_id: str, tool: str, args: dict[str, Any]) -> ToolCall:
     """Return the call's row: claimed by this drive and free to run, or settled, or unknown."""
-    if call_id not in context.rows:
+    if call_id not in context.drive.rows:
         raise ToolRefused(f"{tool} was not run: nothing judged it.")
-    row = ToolCall.objects.get(pk=context.rows[call_id])
-    if row.status == CallStatus.EXECUTING and call_id not in context.claimed:
+    row = ToolCall.objects.get(pk=context.drive.rows[call_id])
+    if row.status == CallStatus.EXECUTING and call_id not in context.drive.claimed:
         if row.idempotent:
             row.give_back()
         else:

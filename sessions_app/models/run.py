@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import Q
 from django.utils import timezone
 
 from sessions_app import engine, signals
@@ -82,16 +82,17 @@ class Run(models.Model):
         """Take a pending run and move its session on, in one transaction."""
         now = timezone.now()
         with log_transaction():
-            took = Run.objects.filter(pk=self.pk, status=RunStatus.PENDING).update(
-                status=RunStatus.RUNNING,
-                worker=worker,
-                lease_until=now + _lease(),
-                started_at=now,
-                attempt=F("attempt") + 1,
-            )
-            if not took:
+            taken = {
+                "status": RunStatus.RUNNING,
+                "worker": worker,
+                "lease_until": now + _lease(),
+                "started_at": now,
+                "attempt": self.attempt + 1,
+            }
+            if not Run.objects.filter(pk=self.pk, status=RunStatus.PENDING, attempt=self.attempt).update(**taken):
                 return False
-            self.refresh_from_db()
+            for name, value in taken.items():
+                setattr(self, name, value)
             if self.session.status != SessionStatus.IN_PROGRESS:
                 self.session.move(SessionStatus.IN_PROGRESS, cause=f"{self.kind} claimed")
         return True
@@ -110,11 +111,9 @@ class Run(models.Model):
             if not self._end(RunStatus.INTERRUPTED):
                 return False
             signals.run_interrupted.send(sender=Run, run=self, interrupts=interrupts, checkpoint_id=checkpoint_id)
-            self.session.refresh_from_db()
-            if self.session.status != SessionStatus.AWAITING_INPUT:
-                raise TransitionRefused(
-                    f"The graph paused, but no gate opened: {self.session_id} is {self.session.status}."
-                )
+            (status,) = type(self.session).objects.filter(pk=self.session_id).values_list("status", flat=True)
+            if status != SessionStatus.AWAITING_INPUT:
+                raise TransitionRefused(f"The graph paused, but no gate opened: {self.session_id} is {status}.")
         return True
 
     def finish(self, outcome: Outcome) -> bool:

@@ -204,7 +204,11 @@ class Session(models.Model):
             while True:
                 old = SessionStatus(self.status)
                 if old == to:
-                    return False
+                    # As far as this object knows; the row decides.
+                    self.refresh_from_db()
+                    if self.status == to:
+                        return False
+                    continue
                 if to not in TRANSITIONS[old]:
                     raise TransitionRefused(f"{self.pk} is {old.label}: it cannot become {to.label}.", status=str(old))
                 changes = {**fields, "status": to, "ended_at": timezone.now() if to in TERMINAL else None}

@@ -12,9 +12,10 @@ from channels.db import database_sync_to_async
 from langchain_core.messages import ToolMessage
 
 from sessions_app.agents.context import RunContext
-from sessions_app.agents.journal import DatabaseJournal, connected, in_database
+from sessions_app.agents.journal import DatabaseJournal
 from sessions_app.agents.middleware import Judge, Ledger
 from sessions_app.models import Session, ToolCall
+from sessions_app.steps import connected, in_database
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -91,10 +92,9 @@ async def test_the_context_changes_on_the_loop_alone(make_session: Any) -> None:
         environment="dev",
         query="q",
         journal=DatabaseJournal(),
-        judgements=Watched(),
-        claimed=WatchedSet(),
-        entered=Watched(),
     )
+    drive = context.drive
+    drive.judgements, drive.claimed, drive.entered, drive.rows = Watched(), WatchedSet(), Watched(), Watched()
     request: Any = SimpleNamespace(
         runtime=SimpleNamespace(context=context),
         tool_call={"id": "call-of-the-loop-01", "name": TOOL, "args": {}},
@@ -110,6 +110,6 @@ async def test_the_context_changes_on_the_loop_alone(make_session: Any) -> None:
     answer = await Judge("triage", []).awrap_tool_call(request, ledger)
     assert isinstance(answer, ToolMessage)
     assert changed_in == {threading.get_ident()}
-    assert context.entered == {}
+    assert context.drive.entered == {}
     status = await database_sync_to_async(ToolCall.objects.values_list("status", flat=True).get)()
     assert status == "executed"

@@ -166,11 +166,10 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the agents wrote into the incident, kept out of the database."""
     fields: list[dict[str, Any]] = []
 
-    async def annotate(session_id: str, given: dict[str, Any]) -> None:
+    async def kept_out(step: Any, session_id: str, given: dict[str, Any]) -> None:
         fields.append(given)
 
-    monkeypatch.setattr(incident, "database_sync_to_async", lambda function: function)
-    monkeypatch.setattr(incident, "annotate", annotate)
+    monkeypatch.setattr(incident, "in_database", kept_out)
     return fields
 
 

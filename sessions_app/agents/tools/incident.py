@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from channels.db import database_sync_to_async
 from langchain_core.tools import tool
 from pydantic import Field
 
 from sessions_app.agents.tools.observability import Caller, encode
+from sessions_app.steps import in_database
 
 
 def annotate(session_id: str, fields: dict[str, Any]) -> None:
@@ -40,7 +40,7 @@ async def update_incident(
     fields = {name: value for name, value in given.items() if value}
     if not fields:
         return encode({"error": "Nothing was given to write.", "hint": "Give at least one field."})
-    await database_sync_to_async(annotate)(runtime.context.session_id, fields)
+    await in_database(annotate, runtime.context.session_id, fields)
     return encode({"updated": sorted(fields)})
 
 
