@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: up test lint format bench screenshots lock clean
+.PHONY: up test lint format bench chaos screenshots lock clean
 
 up: $(VENV)/.runtime
 	@$(BIN)/python manage.py migrate --verbosity 0
@@ -25,6 +25,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.benchmarks
+
+chaos: $(VENV)/.dev
+	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 screenshots: $(VENV)/.dev
 	@$(BIN)/python -m tests.e2e.screenshots

@@ -51,6 +51,12 @@ def _history_can_be_cleaned_up(request: pytest.FixtureRequest) -> Iterator[None]
         remove_triggers(table)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the browser's tests last: Playwright keeps a loop running in this thread, and no other can run beside it."""
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _nobody_holds_the_database(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """End what a thread of a socket test left open, or PostgreSQL would not let go of the test database."""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from django.utils import timezone
 
 from sessions_app import chain, events, feed
 from sessions_app.append_only import AppendOnlyModel
+from sessions_app.inserting import insert
 from sessions_app.querysets import SessionEventQuerySet
 
 if TYPE_CHECKING:
@@ -21,13 +21,9 @@ if TYPE_CHECKING:
 #: The PostgreSQL advisory lock under which events are numbered ("CLM" in ASCII).
 _NUMBERING = 0x434C4D
 
-#: Read and move the end of a session's chain, and write the event. Written out, because building them anew for every
-#: event takes many times as long as running them.
+#: Read and move the end of a session's chain. Written out, because building them anew for every event takes many
+#: times as long as running them.
 _END_OF_CHAIN = "SELECT version, head FROM sessions_app_session WHERE id = %s"
-_INSERT = (
-    "INSERT INTO sessions_app_sessionevent (session_id, position, hash, kind, payload, actor_id, ts) "
-    "VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING seq"
-)
 _MOVE_END = "UPDATE sessions_app_session SET version = %s, head = %s, updated_at = %s WHERE id = %s"
 
 #: How many blocks are open in this thread, whose connection is its own.
@@ -119,11 +115,7 @@ class SessionEvent(AppendOnlyModel):
                 event.hash = event.hash_after(head)
                 at = connection.ops.adapt_datetimefield_value(now)
                 cursor.execute(_MOVE_END, [event.position, event.hash, at, session_id])
-                text = json.dumps(event.payload)
-                row: list[Any] = [session_id, event.position, event.hash, kind, text, event.actor_id, at]
-                cursor.execute(_INSERT, row)
-                (event.seq,) = cursor.fetchone()
-            event._state.adding, event._state.db = False, connection.alias
+            insert(event)
             feed.announce(event)
         return event
 

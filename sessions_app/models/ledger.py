@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from sessions_app.agents.context import Judgement, Report, Usage
 from sessions_app.exceptions import ToolRefused
+from sessions_app.inserting import insert
 from sessions_app.models.event import SessionEvent, log_transaction
 from sessions_app.models.run import Run
 from sessions_app.querysets import ToolCallQuerySet
@@ -66,7 +67,7 @@ class AgentRun(models.Model):
             # No second writer can come between: the block holds the log's lock.
             if cls.objects.filter(session_id=session_id, key=key).exists():
                 return
-            cls.objects.create(session_id=session_id, key=key, run_id=run_id, agent=agent)
+            insert(cls(session_id=session_id, key=key, run_id=run_id, agent=agent))
             SessionEvent.append(session_id, "session.agent_running", {"agent": agent})
             SessionEvent.append(session_id, "agent_started", {"agent": agent})
 
@@ -207,7 +208,7 @@ class ToolCall(models.Model):
             return known, False
         judgement = judge()
         runs_now = not judgement.gated and not judgement.forbidden
-        row = cls.objects.create(
+        row = cls(
             session_id=session_id,
             run_id=run_id,
             thread_id=thread_id,
@@ -225,6 +226,7 @@ class ToolCall(models.Model):
             status=CallStatus.EXECUTING if runs_now else CallStatus.PENDING_APPROVAL,
             started_at=timezone.now() if runs_now else None,
         )
+        insert(row)
         return row, True
 
     @staticmethod
