@@ -43,6 +43,8 @@ class Desk:
             CLM_GRAPHS="chaos=tests.chaos.graph.spec",
             CLM_OPEN_LOOPBACK="1",
             CLM_LOG_LEVEL="ERROR",
+            # Whoever kills here is not the run: none is to be given up for it.
+            CLM_MAX_ATTEMPTS="100",
         )
         if database_url:
             self.env["DATABASE_URL"] = database_url
