@@ -148,7 +148,3 @@ class ToolCallQuerySet(models.QuerySet["ToolCall"]):
     def open(self) -> ToolCallQuerySet:
         """Keep the calls that may run or are running: approved, or claimed and not settled."""
         return self.filter(status__in=[CallStatus.APPROVED, CallStatus.EXECUTING])
-
-    def settled(self) -> ToolCallQuerySet:
-        """Keep the calls that ran and left a result."""
-        return self.filter(status__in=[CallStatus.EXECUTED, CallStatus.EXECUTED_WITH_NOTIFY])

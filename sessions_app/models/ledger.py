@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +8,7 @@ from django.db import connection, models
 from django.db.models import F
 from django.utils import timezone
 
+from sessions_app import chain
 from sessions_app.agents.context import Judgement, Report, Usage
 from sessions_app.exceptions import ToolRefused
 from sessions_app.inserting import insert
@@ -29,8 +28,7 @@ _LOOK_UP = (
 
 def call_digest(tool: str, args: dict[str, Any]) -> str:
     """Return the SHA-256 of one call: its public tool name and its arguments, canonically."""
-    text = json.dumps([tool, storable(args)], sort_keys=True, separators=(",", ":"), cls=DjangoJSONEncoder)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return chain.digest(chain.as_stored([tool, args]))
 
 
 class AgentRun(models.Model):
