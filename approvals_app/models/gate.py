@@ -1,10 +1,7 @@
-"""The gate, the audit row of one interrupt, and the decisions on it."""
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import Q
@@ -20,11 +17,11 @@ from approvals_app.exceptions import (
     NotYours,
     ShownOutdated,
 )
+from approvals_app.models.decision import Decision
 from approvals_app.querysets import GateQuerySet
 from approvals_app.states import STATUS_AFTER, Channel, DecisionType, GateKind, GateStatus
 from sessions_app import chain
 from sessions_app.agents import config, risk
-from sessions_app.append_only import AppendOnlyModel, AppendOnlyQuerySet
 from sessions_app.exceptions import LogIsAppendOnly
 from sessions_app.models import Run, Session, SessionEvent, ToolCall, log_transaction
 from sessions_app.models.ledger import call_digest
@@ -361,47 +358,3 @@ class Gate(models.Model):
         ids = [call["tool_call_id"] for call in self.calls]
         rows = ToolCall.objects.filter(session_id=self.session_id, thread_id=self.run.thread_id)
         return list(rows.filter(tool_call_id__in=ids))
-
-
-class Decision(AppendOnlyModel):
-    """One decision on one gate, written once: who, what, why, through which surface, and of what they saw."""
-
-    gate = models.ForeignKey(Gate, on_delete=models.PROTECT, related_name="decisions")
-    type = models.CharField(max_length=10, choices=DecisionType.choices)
-    actor = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="gate_decisions"
-    )
-    channel = models.CharField(max_length=10, choices=Channel.choices)
-    digest = models.CharField(max_length=64, help_text="Of what was shown.")
-    message = models.TextField(blank=True, help_text="The reason or the answer.")
-    edited_args = models.JSONField(null=True, blank=True, encoder=DjangoJSONEncoder)
-    approver_note = models.CharField(
-        max_length=200, blank=True, help_text="Whom an API client names; the actor is the token's person."
-    )
-    created_at = models.DateTimeField(default=timezone.now)
-
-    objects = AppendOnlyQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["pk"]
-
-    def __str__(self) -> str:
-        return f"{self.type} by {self.actor}"
-
-    def sealed(self) -> list[Any]:
-        """Return what the seal covers: the decision, by whom, through what, and of what they saw."""
-        return [
-            self.gate_id,
-            self.digest,
-            str(self.type),
-            self.actor_id,
-            str(self.channel),
-            self.message,
-            chain.as_stored(self.edited_args),
-            self.approver_note,
-            chain.instant(self.created_at),
-        ]
-
-    def seal(self) -> str:
-        """Return the hash that `gate_decided` carries."""
-        return chain.digest(self.sealed())

@@ -1,0 +1,6 @@
+"""The gate, the audit row of one interrupt, and the decisions on it."""
+
+from approvals_app.models.decision import Decision
+from approvals_app.models.gate import DIGESTED, Gate
+
+__all__ = ["DIGESTED", "Decision", "Gate"]

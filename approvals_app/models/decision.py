@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.utils import timezone
+
+from approvals_app.states import Channel, DecisionType
+from sessions_app import chain
+from sessions_app.append_only import AppendOnlyModel, AppendOnlyQuerySet
+
+
+class Decision(AppendOnlyModel):
+    """One decision on one gate, written once: who, what, why, through which surface, and of what they saw."""
+
+    gate = models.ForeignKey("approvals_app.Gate", on_delete=models.PROTECT, related_name="decisions")
+    type = models.CharField(max_length=10, choices=DecisionType.choices)
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="gate_decisions"
+    )
+    channel = models.CharField(max_length=10, choices=Channel.choices)
+    digest = models.CharField(max_length=64, help_text="Of what was shown.")
+    message = models.TextField(blank=True, help_text="The reason or the answer.")
+    edited_args = models.JSONField(null=True, blank=True, encoder=DjangoJSONEncoder)
+    approver_note = models.CharField(
+        max_length=200, blank=True, help_text="Whom an API client names; the actor is the token's person."
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = AppendOnlyQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return f"{self.type} by {self.actor}"
+
+    def sealed(self) -> list[Any]:
+        """Return what the seal covers: the decision, by whom, through what, and of what they saw."""
+        return [
+            self.gate_id,
+            self.digest,
+            str(self.type),
+            self.actor_id,
+            str(self.channel),
+            self.message,
+            chain.as_stored(self.edited_args),
+            self.approver_note,
+            chain.instant(self.created_at),
+        ]
+
+    def seal(self) -> str:
+        """Return the hash that `gate_decided` carries."""
+        return chain.digest(self.sealed())
