@@ -117,12 +117,14 @@ class Engine:
 
     async def _claim_for_ever(self) -> None:
         tail = feed.Tail()
-        swept = time.monotonic()
+        swept = read = time.monotonic()
         while True:
             self._wake.clear()
             try:
                 await self._claim_what_fits()
-                await tail.ring_for_news()
+                if time.monotonic() - read >= settings.CLM_POLL_SECONDS:
+                    read = time.monotonic()
+                    await tail.ring_for_news()
                 if time.monotonic() - swept >= settings.CLM_SWEEP_SECONDS:
                     swept = time.monotonic()
                     await self._sweep()
@@ -135,11 +137,11 @@ class Engine:
 
     async def _claim_what_fits(self) -> None:
         while room := self.limit - len(self._driving):
-            claimed = await in_database(_claim, self.worker, room)
+            claimed, more = await in_database(_claim, self.worker, room)
             for run in claimed:
                 drive = asyncio.create_task(self._drive(run), name=f"clm-run-{run.pk}")
                 self._driving[run.pk] = (run.session_id, drive)
-            if not claimed:
+            if not more:
                 return
 
     async def _drive(self, run: Run) -> None:
@@ -163,11 +165,10 @@ class Engine:
         await in_database(recovery.sweep)
 
 
-def _claim(worker: str, room: int) -> list[Run]:
+def _claim(worker: str, room: int) -> tuple[list[Run], bool]:
+    """Claim as many pending runs as there is room for; say also whether another look may find more."""
     from sessions_app.models import Run
 
-    claimed = []
-    for run in Run.objects.claimable().select_related("session")[:room]:
-        if run.claim(worker):
-            claimed.append(run)
-    return claimed
+    pending = list(Run.objects.claimable().select_related("session")[:room])
+    claimed = [run for run in pending if run.claim(worker)]
+    return claimed, bool(claimed) and len(pending) == room

@@ -52,6 +52,8 @@ def announce(event: SessionEvent) -> None:
 
 def _ring(bell: dict[str, Any]) -> None:
     _recently_rung.append(bell["seq"])
+    if not _heard(EVERYTHING) and not _heard(group_of(bell["session_id"])):
+        return
     if _loop is not None and _loop.is_running():
         _loop.call_soon_threadsafe(_start_sending, bell)
     elif not isinstance(get_channel_layer(), InMemoryChannelLayer):
@@ -66,8 +68,6 @@ def _heard(group: str) -> bool:
 
 
 def _start_sending(bell: dict[str, Any]) -> None:
-    if not _heard(EVERYTHING) and not _heard(group_of(bell["session_id"])):
-        return
     sending = asyncio.get_running_loop().create_task(_send(bell))
     _sending.add(sending)
     sending.add_done_callback(_sending.discard)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from functools import partial
+from threading import get_ident
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import close_old_connections, connection
+
+log = logging.getLogger("clm.steps")
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -20,9 +26,10 @@ async def in_database(step: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwarg
     """Run one step of a drive in the database's thread, as database_sync_to_async does, and return what it returns.
 
     A drive takes many small steps, and crossing into a thread and opening a connection cost more than most of
-    them. So those that wait while the thread is busy cross together, on a connection that stays open while
-    anything is driven (`connected`). Each is still a transaction of its own, and fails alone. A thread for the
-    drives alone would be slower: two writers of one process wait for each other in SQLite's coarse sleeps.
+    them. So the connection stays open while anything is driven (`connected`), those that wait while the thread is
+    busy cross together, and on SQLite the loop waits a moment for the thread instead of fighting it for the
+    interpreter (`_AT_ONCE`). Each step is still a transaction of its own, and fails alone. A thread for the drives
+    alone would be slower: two writers of one process wait for each other in SQLite's coarse sleeps.
     """
     result: _R = await _crossing().take(partial(step, *args, **kwargs))
     return result
@@ -41,6 +48,10 @@ async def connected() -> AsyncIterator[None]:
             await in_database(close_old_connections)
 
 
+#: Seconds that the loop stands still for a step on SQLite. Most take a fraction of a millisecond there, several
+#: times as long when the loop goes on meanwhile, because each statement then waits for the interpreter's lock.
+_AT_ONCE = 0.005
+
 #: A step that waits, and what became of one: whose it was, what it returned, what it raised.
 _Step = tuple[asyncio.Future[Any], Callable[[], Any]]
 _Ended = tuple[asyncio.Future[Any], Any, Exception | None]
@@ -53,31 +64,34 @@ class _Crossing:
         self.drives = 0
         self._waiting: list[_Step] = []
         self._under_way: asyncio.Task[None] | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._sought = False
 
     async def take(self, step: Callable[[], Any]) -> Any:
         """Let the step cross with whatever else waits; one that is cancelled before that does not run."""
+        if not self._sought:
+            self._thread, self._sought = await _thread_to_wait_for(), True
         done = asyncio.get_running_loop().create_future()
-        self._waiting.append((done, step))
-        if self._under_way is None:
-            self._under_way = asyncio.create_task(self._cross())
+        if self._under_way is None and self._thread is not None:
+            begun = self._thread.submit(copy_context().run, self._run, [(done, step)])
+            wait([begun], timeout=_AT_ONCE)
+            if begun.done():
+                _deliver(begun.result())
+            else:
+                self._under_way = asyncio.create_task(self._cross([(done, step)], asyncio.wrap_future(begun)))
+        else:
+            self._waiting.append((done, step))
+            if self._under_way is None:
+                self._under_way = asyncio.create_task(self._cross())
         return await done
 
-    async def _cross(self) -> None:
-        steps: list[_Step] = []
+    async def _cross(self, steps: Sequence[_Step] = (), begun: asyncio.Future[list[_Ended]] | None = None) -> None:
         try:
+            if begun is not None:
+                _deliver(await begun)
             while self._waiting:
                 steps, self._waiting = self._waiting, []
-                try:
-                    ended = await sync_to_async(self._run)(steps)
-                except Exception as broke:  # noqa: BLE001 - whoever waits is told, and not left waiting
-                    ended = [(done, None, broke) for done, _ in steps]
-                for done, result, error in ended:
-                    if done.cancelled():
-                        continue
-                    if error is None:
-                        done.set_result(result)
-                    else:
-                        done.set_exception(error)
+                _deliver(await sync_to_async(self._run)(steps))
         finally:
             self._under_way = None
             # Cancelled with its loop: whoever waits is, too.
@@ -85,21 +99,48 @@ class _Crossing:
                 done.cancel()
             self._waiting = []
 
-    def _run(self, steps: list[_Step]) -> list[_Ended]:
-        # Where connections have an age, Django's own rules say when this one is too old or broken.
-        if not self.drives or connection.settings_dict["CONN_MAX_AGE"] != 0:
-            close_old_connections()
+    def _run(self, steps: Sequence[_Step]) -> list[_Ended]:
         ended: list[_Ended] = []
         for done, step in steps:
             if done.cancelled():
                 continue
             try:
+                # Where connections have an age, Django's own rules say when this one is too old or broken.
+                if not self.drives or connection.settings_dict["CONN_MAX_AGE"] != 0:
+                    close_old_connections()
                 ended.append((done, step(), None))
             except Exception as error:  # noqa: BLE001 - whatever it raises belongs to whoever asked for the step
                 ended.append((done, None, error))
         if not self.drives:
-            close_old_connections()
+            try:
+                close_old_connections()
+            except Exception:
+                # The steps are done all the same.
+                log.exception("A connection could not be closed")
         return ended
+
+
+def _deliver(ended: list[_Ended]) -> None:
+    for done, result, error in ended:
+        if done.cancelled():
+            continue
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)
+
+
+async def _thread_to_wait_for() -> ThreadPoolExecutor | None:
+    """Return the thread of Django's synchronous code, where this loop may stand still for it.
+
+    It may on SQLite, whose statements are work and not waiting; and not when that thread is another than asgiref's
+    own, as under `async_to_sync`, where it waits for this loop.
+    """
+    if connection.vendor != "sqlite":
+        return None
+    thread = SyncToAsync.single_thread_executor
+    own = await asyncio.wrap_future(thread.submit(get_ident))
+    return thread if await sync_to_async(get_ident)() == own else None
 
 
 _crossings: WeakKeyDictionary[asyncio.AbstractEventLoop, _Crossing] = WeakKeyDictionary()

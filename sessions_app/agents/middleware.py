@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, cast
 
 from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware, InterruptOnConfig
@@ -21,6 +21,7 @@ from langgraph.types import Command, interrupt
 
 from sessions_app.agents import config, risk
 from sessions_app.agents.context import RunContext
+from sessions_app.agents.tool_call_ids import unique_tool_call_ids
 from sessions_app.agents.tools import ToolSpec, public_name
 from sessions_app.exceptions import ToolRefused
 from sessions_app.models import ToolCall
@@ -43,8 +44,15 @@ UNKNOWN_OUTCOME_SCHEMA = {
 }
 
 
-def gate_middleware(agent: str, tools: Sequence[ToolSpec]) -> list[AgentMiddleware[Any, Any]]:
-    """Return the middleware of one agent, in its order."""
+def gate_middleware(
+    agent: str, tools: Sequence[ToolSpec], *, unique_ids: bool = False
+) -> list[AgentMiddleware[Any, Any]]:
+    """Return the middleware of one agent, in its order.
+
+    With `unique_ids`, tool call ids that the model repeats or that are too short are replaced (tool_call_ids.py).
+    Every middleware around a call costs about as much as a row in the database, LangChain's tracing of it
+    included, so what can be one is one.
+    """
     rules = config.current().risk.rules
     # A tool that no rule could ever gate needs nobody who asks; were its stored judgement from other rules, and gated,
     # the ledger would refuse the call.
@@ -55,8 +63,10 @@ def gate_middleware(agent: str, tools: Sequence[ToolSpec]) -> list[AgentMiddlewa
         for tool in tools
         if risk.may_gate(tool.name, rules)
     }
-    between = [HumanInTheLoopMiddleware(interrupt_on=dict(asks), interrupt_mode="per_call")] if asks else []
-    return [Judge(agent, tools), *between, Ledger()]
+    if not asks:
+        return [Judge(agent, tools, unique_ids=unique_ids, then=Ledger())]
+    between = HumanInTheLoopMiddleware(interrupt_on=dict(asks), interrupt_mode="per_call")
+    return [Judge(agent, tools, unique_ids=unique_ids), between, Ledger()]
 
 
 def _must_ask(request: ToolCallRequest) -> bool:
@@ -84,23 +94,43 @@ def _context(request: ToolCallRequest) -> RunContext:
 
 
 class Judge(AgentMiddleware[Any, Any]):
-    """Judges each tool call when it is first seen and stores that; a forbidden call ends here."""
+    """Judges each tool call when it is first seen and stores that; a forbidden call ends here.
 
-    def __init__(self, agent: str, tools: Sequence[ToolSpec]) -> None:
+    Where nobody stands in between, the ledger is its own next step (`then`).
+    """
+
+    def __init__(
+        self, agent: str, tools: Sequence[ToolSpec], *, unique_ids: bool = False, then: Ledger | None = None
+    ) -> None:
         super().__init__()
         self._agent = agent
+        self._unique_ids = unique_ids
+        self._then = then
         self._idempotent = {tool.name: tool.idempotent for tool in tools}
 
-    async def awrap_model_call(self, request: ModelRequest[Any], handler: ModelHandler) -> ModelResponse[Any]:
+    # Not coroutine functions, but functions that return one: LangChain's tracing runs the former through a thread
+    # before and after every call, also when nothing is traced.
+
+    def awrap_model_call(
+        self, request: ModelRequest[Any], handler: ModelHandler
+    ) -> Coroutine[Any, Any, ModelResponse[Any]]:
         """Make the model's calls storable as they arrive: what is judged, shown and run is then the same text."""
+        return self._ask_model(request, handler)
+
+    def awrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> Coroutine[Any, Any, Answer]:
+        """Store the judgement before anything can pause or run."""
+        return self._judge(request, handler)
+
+    async def _ask_model(self, request: ModelRequest[Any], handler: ModelHandler) -> ModelResponse[Any]:
         response = await handler(request)
+        if self._unique_ids:
+            response.result = unique_tool_call_ids(response.result, request.messages)
         for message in response.result:
             if isinstance(message, AIMessage) and not is_storable([call["args"] for call in message.tool_calls]):
                 message.tool_calls = [{**call, "args": storable(call["args"])} for call in message.tool_calls]
         return response
 
-    async def awrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> Answer:
-        """Store the judgement before anything can pause or run."""
+    async def _judge(self, request: ToolCallRequest, handler: Handler) -> Answer:
         context = _context(request)
         call_id = str(request.tool_call["id"])
         row, new = await in_database(
@@ -120,7 +150,7 @@ class Judge(AgentMiddleware[Any, Any]):
             context.drive.entered[call_id] = row
         if judgement.forbidden:
             return _refusal(request, f"{row.tool} is forbidden by rule {row.rule}.")
-        return await handler(request)
+        return await (self._then.awrap_tool_call(request, handler) if self._then else handler(request))
 
     def _enter(
         self, context: RunContext, call_id: str, wire: str, args: dict[str, Any], said: str
@@ -145,8 +175,11 @@ class Judge(AgentMiddleware[Any, Any]):
 class Ledger(AgentMiddleware[Any, Any]):
     """Runs a tool at most once: claims the call, runs it, settles it; a settled call answers from its row."""
 
-    async def awrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> Answer:
+    def awrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> Coroutine[Any, Any, Answer]:
         """Claim, run, settle; or return what is already there; or ask where nobody knows."""
+        return self._run_once(request, handler)
+
+    async def _run_once(self, request: ToolCallRequest, handler: Handler) -> Answer:
         context = _context(request)
         call_id = str(request.tool_call["id"])
         tool, args = public_name(request.tool_call["name"]), request.tool_call["args"]

@@ -85,14 +85,13 @@ def chat_model(agent: str, config: Config | None = None) -> BaseChatModel:
 def model_middleware(agent: str, config: Config | None = None) -> list[AgentMiddleware[Any, Any, Any]]:
     """Return the middleware of the agent's model: put it last, so that it stands closest to the model.
 
-    It bounds and repeats model requests and makes tool call ids unique; it never repeats a tool.
+    It bounds and repeats model requests; it never repeats a tool.
     """
     from sessions_app.agents.model_calls import ModelCalls
-    from sessions_app.agents.tool_call_ids import UniqueToolCallIds
 
     settings = settings_of(agent, config)
     if settings.offline:
-        return [UniqueToolCallIds()]
+        return []
     calls = ModelCalls(
         model=settings.model,
         address=settings.base_url or "",
@@ -100,7 +99,7 @@ def model_middleware(agent: str, config: Config | None = None) -> list[AgentMidd
         timeout_seconds=settings.timeout_seconds,
         max_retries=settings.max_retries,
     )
-    return [UniqueToolCallIds(), calls]
+    return [calls]
 
 
 def describe(config: Config | None = None) -> list[dict[str, Any]]:

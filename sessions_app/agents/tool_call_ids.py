@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 import uuid
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 #: Long enough to be random, short enough for the APIs that take at most 40, and safe in a path.
@@ -22,29 +21,6 @@ _BLOCKS = {"tool_use": "id", "tool_call": "id", "invalid_tool_call": "id", "func
 
 #: Old id -> new ids, in the order in which the calls stand in the answer.
 _Renamed = dict[str | None, list[str]]
-
-
-class UniqueToolCallIds(AgentMiddleware[Any, Any, Any]):
-    """Give every tool call of a model's answer an id that no other call has."""
-
-    def wrap_model_call(
-        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
-    ) -> ModelResponse[Any]:
-        """Rewrite the ids of the answer."""
-        return _renamed(handler(request), request.messages)
-
-    async def awrap_model_call(
-        self,
-        request: ModelRequest[Any],
-        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
-    ) -> ModelResponse[Any]:
-        """Rewrite the ids of the answer."""
-        return _renamed(await handler(request), request.messages)
-
-
-def _renamed(response: ModelResponse[Any], before: Iterable[BaseMessage]) -> ModelResponse[Any]:
-    response.result = unique_tool_call_ids(response.result, before)
-    return response
 
 
 def unique_tool_call_ids(answer: Sequence[BaseMessage], before: Iterable[BaseMessage] = ()) -> list[BaseMessage]:

@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from sessions_app import chain, events, feed
 from sessions_app.append_only import AppendOnlyModel
-from sessions_app.inserting import insert
 from sessions_app.querysets import SessionEventQuerySet
+from sessions_app.statements import insert
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User

@@ -5,16 +5,15 @@ from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection, models
-from django.db.models import F
 from django.utils import timezone
 
 from sessions_app import chain
 from sessions_app.agents.context import Judgement, Report, Usage
 from sessions_app.exceptions import ToolRefused
-from sessions_app.inserting import insert
 from sessions_app.models.event import SessionEvent, log_transaction
 from sessions_app.models.run import Run
 from sessions_app.querysets import ToolCallQuerySet
+from sessions_app.statements import insert, swap
 from sessions_app.states import CallStatus, RunStatus
 from sessions_app.storable import storable
 
@@ -23,6 +22,12 @@ _LOOK_UP = (
     "SELECT run.thread_id, row.id FROM sessions_app_run run LEFT JOIN sessions_app_toolcall row "
     "ON row.session_id = run.session_id AND row.thread_id = run.thread_id AND row.tool_call_id = %s "
     "WHERE run.id = %s AND run.status = 'running'"
+)
+
+
+#: So is this, at the end of every agent's turn.
+_ADD_TOKENS = (
+    "UPDATE sessions_app_session SET input_tokens = input_tokens + %s, output_tokens = output_tokens + %s WHERE id = %s"
 )
 
 
@@ -62,20 +67,18 @@ class AgentRun(models.Model):
     def start(cls, *, session_id: str, run_id: int, agent: str, key: str) -> None:
         """Note that an agent's turn began; a replay of the same turn notes nothing."""
         with log_transaction():
-            # No second writer can come between: the block holds the log's lock.
-            if cls.objects.filter(session_id=session_id, key=key).exists():
+            if not insert(cls(session_id=session_id, key=key, run_id=run_id, agent=agent), once=True):
                 return
-            insert(cls(session_id=session_id, key=key, run_id=run_id, agent=agent))
             SessionEvent.append(session_id, "session.agent_running", {"agent": agent})
             SessionEvent.append(session_id, "agent_started", {"agent": agent})
 
     @classmethod
     def finish(cls, *, session_id: str, agent: str, key: str, report: Report, usage: Usage) -> None:
         """Note an agent's report, once; its tokens are added to the session's."""
-        from sessions_app.models.session import Session
-
         with log_transaction():
-            ended = cls.objects.filter(session_id=session_id, key=key, ended_at=None).update(
+            ended = swap(
+                cls,
+                {"session": session_id, "key": key, "ended_at": None},
                 ended_at=timezone.now(),
                 summary=storable(report.summary),
                 confidence=report.confidence,
@@ -87,10 +90,8 @@ class AgentRun(models.Model):
             )
             if not ended:
                 return
-            Session.objects.filter(pk=session_id).update(
-                input_tokens=F("input_tokens") + usage.input_tokens,
-                output_tokens=F("output_tokens") + usage.output_tokens,
-            )
+            with connection.cursor() as cursor:
+                cursor.execute(_ADD_TOKENS, [usage.input_tokens, usage.output_tokens, session_id])
             SessionEvent.append(
                 session_id,
                 "confidence_emitted",
@@ -242,10 +243,7 @@ class ToolCall(models.Model):
         """
         if why := self._why_not(run_id, tool, args):
             raise ToolRefused(f"{tool} was not run: {why}.")
-        took = ToolCall.objects.filter(pk=self.pk, status=CallStatus.APPROVED).update(
-            status=CallStatus.EXECUTING, started_at=timezone.now()
-        )
-        if not took:
+        if not self._swap(CallStatus.APPROVED, status=CallStatus.EXECUTING, started_at=timezone.now()):
             raise ToolRefused(f"{tool} was not run: the call was claimed elsewhere.")
         self.refresh_from_db()
 
@@ -277,33 +275,28 @@ class ToolCall(models.Model):
         else:
             status = CallStatus.EXECUTED
         with log_transaction():
-            settled = ToolCall.objects.filter(pk=self.pk, status=CallStatus.EXECUTING).update(
-                status=status, result=result, error=error, finished_at=timezone.now()
-            )
-            if settled:
+            if self._swap(CallStatus.EXECUTING, status=status, result=result, error=error, finished_at=timezone.now()):
                 self._log_invoked(status, result or error, result_kind=result_kind, latency_ms=latency_ms)
 
     def settle_unknown(self) -> None:
         """Record that a claimed call was cut off: nobody knows whether it ran."""
         with log_transaction():
-            if ToolCall.objects.filter(pk=self.pk, status=CallStatus.EXECUTING).update(
-                status=CallStatus.UNKNOWN, error="The call was cut off; nobody knows whether it ran."
+            if self._swap(
+                CallStatus.EXECUTING,
+                status=CallStatus.UNKNOWN,
+                error="The call was cut off; nobody knows whether it ran.",
             ):
                 self._log_invoked(CallStatus.UNKNOWN, "", result_kind="unknown", latency_ms=0)
         self.refresh_from_db()
 
     def give_back(self) -> None:
         """Undo a claim whose tool had no effect yet: it paused inside, or it may safely run again."""
-        ToolCall.objects.filter(pk=self.pk, status=CallStatus.EXECUTING).update(
-            status=CallStatus.APPROVED, started_at=None
-        )
+        self._swap(CallStatus.EXECUTING, status=CallStatus.APPROVED, started_at=None)
         self.refresh_from_db()
 
     def lapse(self, why: str) -> None:
         """Record that an approved call will not run any more."""
-        ToolCall.objects.filter(pk=self.pk, status=CallStatus.APPROVED).update(
-            status=CallStatus.EXPIRED, error=f"Approved, and not run: {why}."
-        )
+        self._swap(CallStatus.APPROVED, status=CallStatus.EXPIRED, error=f"Approved, and not run: {why}.")
 
     def refuse(self, why: str) -> None:
         """Record that the call was not run and why, with its event; nothing will run it any more."""
@@ -343,8 +336,8 @@ class ToolCall(models.Model):
 
     def close(self, why: str, *, expired: bool) -> None:
         """Write that nobody decided this call and nobody will; one that may have run stays unknown."""
-        ToolCall.objects.filter(pk=self.pk, status=CallStatus.PENDING_APPROVAL).update(
-            status=CallStatus.EXPIRED if expired else CallStatus.REJECTED, error=why
+        self._swap(
+            CallStatus.PENDING_APPROVAL, status=CallStatus.EXPIRED if expired else CallStatus.REJECTED, error=why
         )
 
     @classmethod
@@ -354,6 +347,9 @@ class ToolCall(models.Model):
         for row in rows.filter(status__in=[CallStatus.PENDING_APPROVAL, CallStatus.APPROVED]):
             row.close("The session ended before anybody decided.", expired=False)
             row.lapse("the session ended before it ran")
+
+    def _swap(self, old: CallStatus, **changes: Any) -> bool:
+        return swap(ToolCall, {"pk": self.pk, "status": old}, **changes)
 
     def _answer(self, **changes: Any) -> None:
         ToolCall.objects.filter(pk=self.pk, status__in=[CallStatus.PENDING_APPROVAL, CallStatus.UNKNOWN]).update(

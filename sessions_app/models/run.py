@@ -13,6 +13,7 @@ from sessions_app import engine, signals
 from sessions_app.exceptions import TransitionRefused
 from sessions_app.models.event import SessionEvent, log_transaction
 from sessions_app.querysets import RunQuerySet
+from sessions_app.statements import swap
 from sessions_app.states import ACTIVE_RUNS, RunKind, RunStatus, SessionStatus
 from sessions_app.storable import storable
 
@@ -89,7 +90,7 @@ class Run(models.Model):
                 "started_at": now,
                 "attempt": self.attempt + 1,
             }
-            if not Run.objects.filter(pk=self.pk, status=RunStatus.PENDING, attempt=self.attempt).update(**taken):
+            if not swap(Run, {"pk": self.pk, "status": RunStatus.PENDING, "attempt": self.attempt}, **taken):
                 return False
             for name, value in taken.items():
                 setattr(self, name, value)
@@ -99,7 +100,7 @@ class Run(models.Model):
 
     def renew(self) -> bool:
         """Hold the lease longer; False means the run is no longer this worker's and must stop."""
-        return bool(self._mine().update(lease_until=timezone.now() + _lease()))
+        return self._swap_mine(lease_until=timezone.now() + _lease())
 
     def pause(self, interrupts: list[dict[str, Any]], *, checkpoint_id: str) -> bool:
         """End the run `interrupted`; the same transaction opens the gates and moves the session.
@@ -110,6 +111,7 @@ class Run(models.Model):
         with log_transaction():
             if not self._end(RunStatus.INTERRUPTED):
                 return False
+            self.session.refresh_from_db()
             signals.run_interrupted.send(sender=Run, run=self, interrupts=interrupts, checkpoint_id=checkpoint_id)
             (status,) = type(self.session).objects.filter(pk=self.session_id).values_list("status", flat=True)
             if status != SessionStatus.AWAITING_INPUT:
@@ -144,7 +146,7 @@ class Run(models.Model):
         with log_transaction():
             if losses >= settings.CLM_MAX_ATTEMPTS:
                 return self.fail(f"Given up after {losses} attempts: {cause}.")
-            back = self._mine().update(
+            back = self._swap_mine(
                 status=RunStatus.PENDING,
                 worker="",
                 lease_until=None,
@@ -157,17 +159,17 @@ class Run(models.Model):
                     {"run_id": self.pk, "cause": cause, "attempt": self.attempt},
                 )
                 transaction.on_commit(engine.wake, robust=True)
-        return bool(back)
+        return back
 
     def _end(self, status: RunStatus, *, error: str = "") -> bool:
-        ended = self._mine().update(status=status, error=error, ended_at=timezone.now(), lease_until=None)
+        ended = self._swap_mine(status=status, error=error, ended_at=timezone.now(), lease_until=None)
         if ended:
             self.status, self.error = status, error
-            self.session.refresh_from_db()
-        return bool(ended)
+        return ended
 
-    def _mine(self) -> RunQuerySet:
-        return Run.objects.filter(pk=self.pk, status=RunStatus.RUNNING, worker=self.worker, attempt=self.attempt)
+    def _swap_mine(self, **changes: Any) -> bool:
+        mine = {"pk": self.pk, "status": RunStatus.RUNNING, "worker": self.worker, "attempt": self.attempt}
+        return swap(Run, mine, **changes)
 
 
 def _lease() -> timedelta:

@@ -16,6 +16,7 @@ from sessions_app.models.access import IdempotencyKey
 from sessions_app.models.event import SessionEvent, log_transaction
 from sessions_app.models.run import Run
 from sessions_app.querysets import SessionQuerySet
+from sessions_app.statements import swap
 from sessions_app.states import ACTIVE_RUNS, TERMINAL, TRANSITIONS, RunKind, RunStatus, SessionStatus
 from sessions_app.storable import is_storable, storable
 
@@ -212,7 +213,7 @@ class Session(models.Model):
                 if to not in TRANSITIONS[old]:
                     raise TransitionRefused(f"{self.pk} is {old.label}: it cannot become {to.label}.", status=str(old))
                 changes = {**fields, "status": to, "ended_at": timezone.now() if to in TERMINAL else None}
-                if type(self).objects.filter(pk=self.pk, status=old).update(**changes):
+                if swap(type(self), {"pk": self.pk, "status": old}, **changes):
                     break
                 self.refresh_from_db()
             for name, value in changes.items():

@@ -16,6 +16,7 @@ from langchain_core.tools import BaseTool, tool
 from sessions_app.agents import model_calls
 from sessions_app.agents.config import load
 from sessions_app.agents.context import Report
+from sessions_app.agents.middleware import Judge
 from sessions_app.agents.model_calls import ModelCallError
 from sessions_app.agents.models import chat_model, model_middleware
 from tests.fakes_llm import Answer, Call, FakeModelServer, takes_at_most
@@ -65,6 +66,18 @@ options = {{ api_version = "2024-10-21" }}
 PROVIDERS = [pytest.param(make, id=make.__name__) for make in (ollama, openai, azure)]
 
 
+class OnlyIds(Judge):
+    """The judge without its judging."""
+
+    def awrap_tool_call(self, request: Any, handler: Any) -> Any:
+        """Let the call through."""
+        return handler(request)
+
+    def wrap_model_call(self, request: Any, handler: Any) -> Any:
+        """Leave the ids as they are where there is no loop: CLM drives none of its agents so."""
+        return handler(request)
+
+
 class Desk:
     """An agent with one tool that counts, driven against a server."""
 
@@ -77,7 +90,7 @@ class Desk:
             chat_model("triage", config),
             [self.tool()],
             system_prompt="Find out what is wrong.",
-            middleware=model_middleware("triage", config),
+            middleware=[OnlyIds("triage", [], unique_ids=True), *model_middleware("triage", config)],
             response_format=ToolStrategy(Report),
         )
 

@@ -19,7 +19,6 @@ from sessions_app.agents.models import (
     model_middleware,
     settings_of,
 )
-from sessions_app.agents.tool_call_ids import UniqueToolCallIds
 
 Read = Callable[[str], Config]
 
@@ -45,7 +44,7 @@ def test_a_fresh_machine_is_offline() -> None:
     assert [row["agent"] for row in describe(config)] == ["triage", "deep_investigator", "resolution"]
     assert {row["model"] for row in describe(config)} == {"offline"}
     assert type(chat_model("triage", config)).__name__ == "OfflineInvestigator"
-    assert [type(one) for one in model_middleware("triage", config)] == [UniqueToolCallIds]
+    assert model_middleware("triage", config) == []
 
 
 def test_an_agent_has_its_own_model_and_inherits_the_rest(read: Read) -> None:
@@ -115,7 +114,7 @@ def test_the_limits_reach_each_provider(read: Read) -> None:
     openai: Any = chat_model("triage", read(f"[models]\ndefault = 'openai:m'\n{limits}"))
     # Its own retries are off: those of the middleware are the only ones.
     assert (openai.request_timeout, openai.max_retries) == (7, 0)
-    (_, calls) = model_middleware("triage", read(f"[models]\ndefault = 'openai:m'\n{limits}"))
+    (calls,) = model_middleware("triage", read(f"[models]\ndefault = 'openai:m'\n{limits}"))
     assert isinstance(calls, ModelCalls)
     assert (calls.timeout_seconds, calls.max_retries) == (7, 4)
 

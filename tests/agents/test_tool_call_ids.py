@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from langchain.agents.middleware import ModelResponse
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
-from sessions_app.agents.tool_call_ids import UniqueToolCallIds, unique_tool_call_ids
+from sessions_app.agents.middleware import Judge
+from sessions_app.agents.tool_call_ids import unique_tool_call_ids
 
 GOOD = "call_Ao02pnFYXD6GN1yzc0uXPsvF"
 FRESH = re.compile(r"call_0-[0-9a-f]{12}")
@@ -95,18 +96,13 @@ def test_over_a_whole_conversation_every_id_is_used_once(turns: list[list[str | 
     assert all(every)
 
 
-async def test_the_middleware_rewrites_on_both_ways() -> None:
+async def test_the_judge_rewrites_them_where_it_is_asked_to() -> None:
     request: Any = SimpleNamespace(messages=[])
 
-    def answer(_: Any) -> ModelResponse[Any]:
+    async def answer(_: Any) -> ModelResponse[Any]:
         return ModelResponse(result=[AIMessage("", tool_calls=[call("call_0")])])
 
-    async def later(_: Any) -> ModelResponse[Any]:
-        return answer(_)
-
-    middleware = UniqueToolCallIds()
-    for response in (
-        middleware.wrap_model_call(request, answer),
-        await middleware.awrap_model_call(request, later),
-    ):
-        assert FRESH.fullmatch(ids(response.result[0])[0])
+    (kept,) = (await Judge("triage", []).awrap_model_call(request, answer)).result
+    assert ids(kept) == ["call_0"]
+    (renamed,) = (await Judge("triage", [], unique_ids=True).awrap_model_call(request, answer)).result
+    assert FRESH.fullmatch(ids(renamed)[0])

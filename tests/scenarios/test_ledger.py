@@ -18,7 +18,6 @@ from approvals_app.models import Gate
 from approvals_app.states import Channel
 from sessions_app import recovery
 from sessions_app.agents.middleware import gate_middleware
-from sessions_app.agents.tool_call_ids import UniqueToolCallIds
 from sessions_app.models import Session, ToolCall
 from tests.fakes import SHAPES, Killed, agent_graph, calling, counting
 from tests.scenarios.conftest import Bench
@@ -325,7 +324,7 @@ def test_a_rerun_whose_model_repeats_a_call_id_asks_again_and_runs_again(bench: 
     """A model behind a cache gives the same ids on a rerun: an old result must not pass for a new execution."""
 
     def as_in_the_incident_graph(agent: str, tools: Any) -> Any:
-        return [*gate_middleware(agent, tools), UniqueToolCallIds()]
+        return gate_middleware(agent, tools, unique_ids=True)
 
     ran: list[dict[str, Any]] = []
     session = bench.drive(bench.submit(agent_graph([TURN], [counting("lab:fix", ran)], guard=as_in_the_incident_graph)))

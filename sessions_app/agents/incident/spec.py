@@ -40,4 +40,4 @@ def _build(saver: Saver) -> Graph:
 
 def _middleware(agent: str, tools: Sequence[ToolSpec]) -> list[AgentMiddleware[Any, Any]]:
     # The model's own stands last: closest to the model, and never around a tool.
-    return [*gate_middleware(agent, tools), *models.model_middleware(agent)]
+    return [*gate_middleware(agent, tools, unique_ids=True), *models.model_middleware(agent)]
