@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.structured_output import ToolStrategy
 from langchain_core.messages import AIMessage
 from langchain_core.tools import BaseTool, tool
@@ -66,15 +67,15 @@ options = {{ api_version = "2024-10-21" }}
 PROVIDERS = [pytest.param(make, id=make.__name__) for make in (ollama, openai, azure)]
 
 
-class OnlyIds(Judge):
-    """The judge without its judging."""
+class OnlyIds(AgentMiddleware[Any, Any]):
+    """The judge without its judging: what it does to the model's answers, where there is a loop."""
 
-    def awrap_tool_call(self, request: Any, handler: Any) -> Any:
-        """Let the call through."""
-        return handler(request)
+    async def awrap_model_call(self, request: Any, handler: Any) -> Any:
+        """Give the calls ids of their own."""
+        return await Judge("triage", [], unique_ids=True).awrap_model_call(request, handler)
 
     def wrap_model_call(self, request: Any, handler: Any) -> Any:
-        """Leave the ids as they are where there is no loop: CLM drives none of its agents so."""
+        """Leave them: CLM drives none of its agents without a loop."""
         return handler(request)
 
 
@@ -90,7 +91,7 @@ class Desk:
             chat_model("triage", config),
             [self.tool()],
             system_prompt="Find out what is wrong.",
-            middleware=[OnlyIds("triage", [], unique_ids=True), *model_middleware("triage", config)],
+            middleware=[OnlyIds(), *model_middleware("triage", config)],
             response_format=ToolStrategy(Report),
         )
 
