@@ -1,4 +1,4 @@
-"""The gate, the audit row of one interrupt; the calls it asks about, the decisions on it, and how people look at them."""
+"""The gate, the audit row of one interrupt; the calls it asks about, the decisions on it, and people's own views."""
 
 from approvals_app.models.decision import Decision
 from approvals_app.models.gate import DIGESTED, Gate
