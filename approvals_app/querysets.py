@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
 
     from approvals_app.models import Gate
-    from approvals_app.models.gate_call import GateCallQuerySet
+    from approvals_app.models.gate_call import GateCall, GateCallQuerySet
 
 #: What a gate's own page needs and no list shows.
 LONG = ("evidence", "reasoning", "request", "response_schema", "answer")
@@ -43,11 +43,12 @@ class GateQuerySet(models.QuerySet["Gate"]):
         """Keep the pending gates whose time is over."""
         return self.pending().filter(expires_at__lte=timezone.now())
 
-    def in_tab(self, tab: str) -> GateQuerySet:
+    def in_tab(self, tab: str, *, crowded: bool = False) -> GateQuerySet:
         """Keep the gates of one tab of the queue; the page, its numbers and the API all ask here (law L5).
 
-        A tab that holds few gates is found from the ledger, by an index of its statuses; `executed` holds nearly all of
-        them and is found by walking the gates in their order and leaving out the others.
+        A tab of approved gates is found from the ledger, by an index of its statuses. `executed` has nearly all of
+        them: it is found by walking the gates in their order and leaving out the others, and so is one that is
+        `crowded`, said by whoever has counted it. That changes how long it takes, and never what is found.
         """
         tab = QueueTab(tab)
         if tab == QueueTab.DECIDED:
@@ -56,18 +57,21 @@ class GateQuerySet(models.QuerySet["Gate"]):
         if tab in GATES_IN:
             (status,) = GATES_IN[tab]
             return self.filter(status=status)
-        others = list(CALLS_IN)
-        if tab == QueueTab.EXECUTED:
-            others.remove(tab)
-            return self._let_run().exclude(self._asks_about(others))
-        found = self._let_run().filter(pk__in=self._links().let_run(CALLS_IN[tab]).values("gate"))
-        before = others[: others.index(tab)]
-        return found.exclude(self._asks_about(before)) if before else found
-
-    def _let_run(self) -> GateQuerySet:
         # By the statuses that it is not: SQLite would seek each of two statuses by index, and then sort all it found.
-        kept_out = sorted(str(status) for status in GateStatus if status not in LET_RUN)
-        return self.filter(decided_at__isnull=False).exclude(status__in=kept_out)
+        let_run = self.exclude(status__in=sorted(str(status) for status in GateStatus if status not in LET_RUN))
+        tabs = list(CALLS_IN)
+        before = tabs[: tabs.index(tab)]
+        if tab == QueueTab.EXECUTED:
+            return let_run.filter(decided_at__isnull=False).exclude(self._asks_about(before))
+        if crowded:
+            found = let_run.filter(self._asks_about([tab]), decided_at__isnull=False)
+        else:
+            found = let_run.filter(pk__in=self._gates_about([tab]))
+        return found.exclude(pk__in=self._gates_about(before)) if before else found
+
+    def _gates_about(self, tabs: Iterable[QueueTab]) -> models.QuerySet[GateCall, Any]:
+        statuses = {status for tab in tabs for status in CALLS_IN[tab]}
+        return self._links().let_run(statuses).values("gate")
 
     def _asks_about(self, tabs: Iterable[QueueTab]) -> Exists:
         statuses = {status for tab in tabs for status in CALLS_IN[tab]}

@@ -88,7 +88,8 @@ GATES_IN: dict[QueueTab, frozenset[GateStatus]] = {
 }
 
 #: The gates of a tab by what became of a call that they let run. A batch with several outcomes stands in the first of
-#: these; a call that was approved and then not run counts as failed, because it did not do what the approver wanted.
+#: these, and `executed` is what is left. A call that was approved and then not run counts as failed, because it did not
+#: do what the approver wanted.
 CALLS_IN: dict[QueueTab, frozenset[CallStatus]] = {
     QueueTab.UNKNOWN: frozenset({CallStatus.UNKNOWN}),
     QueueTab.EXECUTING: frozenset({CallStatus.PENDING_APPROVAL, CallStatus.APPROVED, CallStatus.EXECUTING}),

@@ -66,6 +66,9 @@ def _show_queue(
         **{name: visible.in_tab(name) for name in COUNTED},
         total=rows if tab in COUNTED else rows.at_most(COUNTED_TO + 1),
     )
+    crowded = tab not in COUNTED and counts["total"] > COUNTED_TO
+    if crowded:
+        rows = form.kept(visible.in_tab(tab, crowded=True), request.user)
     shown = Gate.objects.all() if tab == QueueTab.PENDING else Gate.objects.with_outcome()
     heads = rows
     if grouped:
@@ -79,7 +82,7 @@ def _show_queue(
         "groups": _groups(rows, found.items, grouped, order_of(tab)),
         "grouped": form.cleaned_data.get("group") if grouped else "",
         "total": counts["total"],
-        "counted_to": None if tab in COUNTED or counts["total"] <= COUNTED_TO else COUNTED_TO,
+        "counted_to": COUNTED_TO if crowded else None,
         "narrowed": form.narrowed,
         "first_page": cursor is None,
         # Pushed rows belong only where every pending gate would stand; elsewhere the list asks again.

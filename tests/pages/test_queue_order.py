@@ -13,7 +13,7 @@ from django.test import Client
 from approvals_app import urgency
 from approvals_app.models import Gate, SavedView
 from approvals_app.models.saved_view import MOST_VIEWS
-from approvals_app.states import MOST_URGENT_FIRST, Channel
+from approvals_app.states import MOST_URGENT_FIRST
 from sessions_app.exceptions import BadRequest
 from sessions_app.models import Session
 from tests.conftest import question_interrupt, tool_interrupt
@@ -312,9 +312,3 @@ def test_the_api_reads_a_tab_in_the_order_of_the_page(desk: Client, bob: Any, ma
 def test_the_api_refuses_a_tab_that_is_none_and_one_beside_a_status(bob: Any, query: dict[str, str]) -> None:
     answer = Caller(bob).get("/gates", **query)
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unprocessable_entity")
-
-
-def test_who_decided_is_the_last_to_decide(desk: Client, bob: Any, make_gate: Any) -> None:
-    gate = make_gate()
-    gate.decide("reject", actor=bob, channel=Channel.API, digest=gate.digest, message="no")
-    assert Gate.objects.with_outcome().get().decided_by == "bob"
