@@ -64,7 +64,7 @@ class QueueTab(TextChoices):
 
     PENDING = "pending", "pending"
     EXECUTING = "executing", "executing"
-    UNKNOWN = "unknown", "outcome unknown"
+    UNKNOWN = "unknown", "unknown"
     EXECUTED = "executed", "executed"
     FAILED = "failed", "failed"
     REJECTED = "rejected", "rejected"

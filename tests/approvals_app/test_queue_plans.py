@@ -20,10 +20,11 @@ LARGE = ("approvals_app_gate", "approvals_app_gatecall", "approvals_app_decision
 
 @pytest.fixture(autouse=True)
 def _nothing_is_small(db: None) -> None:
-    """Let PostgreSQL plan for an empty table as for a large one: read it whole only where no index would do."""
+    """Let PostgreSQL plan for an empty table as for a large one: read it whole, or sort it, only where it must."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL enable_seqscan = off")
+            for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin"):
+                cursor.execute(f"SET LOCAL enable_{way} = off")
 
 
 def plan_of(sql: str) -> str:
@@ -60,7 +61,7 @@ def test_every_query_of_a_tab_uses_an_index(client: Client, bob: Any, make_gate:
         assert not read_whole(plan), plan
 
 
-@pytest.mark.parametrize("tab", sorted({"pending", "executed", *set(QueueTab.values) - {"executing", "unknown"}}))
+@pytest.mark.parametrize("tab", sorted(set(QueueTab.values) - {"executing", "unknown"}))
 def test_a_long_tab_is_read_in_its_order_and_not_sorted(tab: str) -> None:
     rows = Gate.objects.in_tab(tab, crowded=True).order_by(*order_of(QueueTab(tab)))
     plan = rows.values("pk")[:51].explain()
