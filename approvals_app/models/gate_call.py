@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 
 from sessions_app.append_only import AppendOnlyModel, AppendOnlyQuerySet
-from sessions_app.inserting import insert
 from sessions_app.models import ToolCall
+from sessions_app.statements import insert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
