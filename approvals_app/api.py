@@ -14,10 +14,19 @@ from pydantic import Field
 from approvals_app.exceptions import AnswerUnfit, NotYours
 from approvals_app.models import Decision, Gate
 from approvals_app.querysets import GateQuerySet
-from approvals_app.states import Channel, DecisionType, GateKind, GateStatus
+from approvals_app.states import (
+    NEWEST_FIRST,
+    OLDEST_FIRST,
+    Channel,
+    DecisionType,
+    GateKind,
+    GateStatus,
+    QueueTab,
+    order_of,
+)
 from sessions_app.agents.tools import public_name
 from sessions_app.api import Limit, find_session, known_statuses, page_of
-from sessions_app.exceptions import Conflict, NotFound
+from sessions_app.exceptions import Conflict, Invalid, NotFound
 from sessions_app.identity import Access, of
 from sessions_app.models import ApiToken, Session
 from sessions_app.schemas import Answer, Asked, Instant, describing, instant
@@ -120,6 +129,7 @@ class GateRow(Answer):
     args: dict[str, Any]
     question: str
     risk: str
+    weight: int
     reason: str
     allowed: list[str]
     digest: str
@@ -183,26 +193,50 @@ class Resumed(Answer):
 def list_gates(
     request: HttpRequest,
     limit: Limit,
-    status: Annotated[str, Query(description="`pending`, `decided`, or one or more statuses with commas.")] = "pending",
+    status: Annotated[
+        str, Query(description="`pending` (unless said), `decided`, or one or more statuses with commas.")
+    ] = "",
+    tab: Annotated[str, Query(description=f"A tab of the queue instead: {', '.join(QueueTab.values)}.")] = "",
     tool: str = "",
     environment: str = "",
     risk: str = "",
+    graph: str = "",
+    agent: str = "",
+    requester: str = "",
+    mine: Annotated[bool, Query(description="Only of sessions that you requested.")] = False,
     q: Annotated[str, Query(max_length=200)] = "",
     cursor: str = "",
 ) -> Any:
-    """List gates as the queue does: waiting ones the oldest first, others the newest first."""
+    """List gates by status, waiting ones the oldest first, others the newest first; or by tab, as the queue does."""
     viewer = of(request).person
-    status = known_statuses(status, {*GateStatus.values, DECIDED}) or GateStatus.PENDING
     rows: GateQuerySet = Gate.objects.visible_to(viewer)
-    rows = rows.decided() if status == DECIDED else rows.matching(status=status)
-    rows = rows.matching(tool=tool, environment=environment, risk=risk, q=q)
-    page = page_of(rows, cursor=cursor, limit=limit, newest_first=status != GateStatus.PENDING)
+    if tab:
+        rows, order = _tab(rows, tab, status)
+    else:
+        status = known_statuses(status, {*GateStatus.values, DECIDED}) or GateStatus.PENDING
+        rows = rows.decided() if status == DECIDED else rows.matching(status=status)
+        order = OLDEST_FIRST if status == GateStatus.PENDING else NEWEST_FIRST
+    rows = rows.matching(
+        tool=tool, environment=environment, risk=risk, graph=graph, agent=agent, requester=requester, q=q
+    )
+    if mine:
+        rows = rows.requested_by(viewer)
+    page = page_of(rows, cursor=cursor, limit=limit, order=order)
     taken = _decisions_on(page.items)
     return {
         "items": [_row(gate, taken.get(gate.pk), viewer) for gate in page.items],
         "next_cursor": page.next_cursor,
         "total": page.total,
     }
+
+
+def _tab(rows: GateQuerySet, tab: str, status: str) -> tuple[GateQuerySet, tuple[str, ...]]:
+    if status:
+        raise Invalid("Ask by status or by tab, not by both.", fields={"tab": "Leave out status."})
+    if tab not in QueueTab.values:
+        known = ", ".join(QueueTab.values)
+        raise Invalid(f"tab: {tab[:40]!r} is none of {known}.", fields={"tab": f"One of {known}."})
+    return rows.in_tab(tab), order_of(QueueTab(tab))
 
 
 @router.get("/gates/{gate_id}", response=GateAnswer, tags=["gates"])
@@ -393,6 +427,7 @@ def _row(gate: Gate, decision: Decision | None, viewer: Any) -> dict[str, Any]:
         "args": gate.args,
         "question": gate.question,
         "risk": gate.risk,
+        "weight": gate.weight,
         "reason": gate.reason,
         "allowed": gate.allowed,
         "digest": gate.digest,

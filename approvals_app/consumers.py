@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from django.template.loader import render_to_string
 
 from approvals_app.models import Gate
+from approvals_app.states import MOST_URGENT_FIRST
 from sessions_app import feed
 from sessions_app.consumers import CONNECTED, PageConsumer, frame
 from sessions_app.models import SessionEvent
@@ -43,7 +44,7 @@ class QueueConsumer(PageConsumer):
             return frame("", *news)
         payloads = SessionEvent.objects.filter(seq__in=seqs).values_list("payload", flat=True)
         ids = {payload["gate_id"] for payload in payloads}
-        gates = list(Gate.objects.filter(pk__in=ids).select_related("session").order_by("created_at", "pk"))
+        gates = list(Gate.objects.filter(pk__in=ids).select_related("session").order_by(*MOST_URGENT_FIRST))
         if seqs:
             news += ["gates", *(f"gate-{gate.pk}" for gate in gates)]
         few = len(gates) <= MOST_PUSHED

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, Count, Exists, IntegerField, OuterRef, Q, Subquery, Value, When
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from approvals_app.states import GateStatus
+from approvals_app.states import CALLS_IN, GATES_IN, LET_RUN, OLDEST_FIRST, GateStatus, QueueTab
 from sessions_app.exceptions import LogIsAppendOnly
-from sessions_app.querysets import Page, keyset_page
+from sessions_app.querysets import Page, following, keyset_page
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
 
     from approvals_app.models import Gate
+    from approvals_app.models.gate_call import GateCall, GateCallQuerySet
+
+#: What a gate's own page needs and no list shows.
+LONG = ("evidence", "reasoning", "request", "response_schema", "answer")
 
 
 class GateQuerySet(models.QuerySet["Gate"]):
@@ -37,19 +43,83 @@ class GateQuerySet(models.QuerySet["Gate"]):
         """Keep the pending gates whose time is over."""
         return self.pending().filter(expires_at__lte=timezone.now())
 
+    def in_tab(self, tab: str, *, crowded: bool = False) -> GateQuerySet:
+        """Keep the gates of one tab of the queue; the page, its numbers and the API all ask here (law L5).
+
+        A tab of approved gates is found from the ledger, by an index of its statuses. `executed` has nearly all of
+        them: it is found by walking the gates in their order and leaving out the others, and so is one that is
+        `crowded`, said by whoever has counted it. That changes how long it takes, and never what is found.
+        """
+        tab = QueueTab(tab)
+        if tab == QueueTab.DECIDED:
+            # Said like this, an index on the time alone serves it.
+            return self.filter(decided_at__isnull=False)
+        if tab in GATES_IN:
+            (status,) = GATES_IN[tab]
+            return self.filter(status=status)
+        # By the statuses that it is not: SQLite would seek each of two statuses by index, and then sort all it found.
+        let_run = self.exclude(status__in=sorted(str(status) for status in GateStatus if status not in LET_RUN))
+        tabs = list(CALLS_IN)
+        before = tabs[: tabs.index(tab)]
+        if tab == QueueTab.EXECUTED:
+            return let_run.filter(decided_at__isnull=False).exclude(self._asks_about(before))
+        if crowded:
+            found = let_run.filter(self._asks_about([tab]), decided_at__isnull=False)
+        else:
+            found = let_run.filter(pk__in=self._gates_about([tab]))
+        return found.exclude(pk__in=self._gates_about(before)) if before else found
+
+    def _gates_about(self, tabs: Iterable[QueueTab]) -> models.QuerySet[GateCall, Any]:
+        statuses = {status for tab in tabs for status in CALLS_IN[tab]}
+        return self._links().let_run(statuses).values("gate")
+
+    def _asks_about(self, tabs: Iterable[QueueTab]) -> Exists:
+        statuses = {status for tab in tabs for status in CALLS_IN[tab]}
+        return Exists(self._links().let_run(statuses).filter(gate=OuterRef("pk")))
+
+    def _links(self) -> GateCallQuerySet:
+        from approvals_app.models.gate_call import GateCall
+
+        return GateCall.objects.all()
+
+    def counted(self, **lists: GateQuerySet) -> dict[str, int]:
+        """Return how many gates each of these lists has, in one query."""
+        parts = [
+            rows.order_by().annotate(which=Value(name)).values("which").annotate(number=Count("pk"))
+            for name, rows in lists.items()
+        ]
+        found = dict(parts[0].union(*parts[1:], all=True).values_list("which", "number"))
+        return {name: found.get(name, 0) for name in lists}
+
     def matching(
-        self, *, status: str = "", tool: str = "", environment: str = "", risk: str = "", q: str = ""
+        self,
+        *,
+        status: str = "",
+        tool: str = "",
+        environment: str = "",
+        risk: str = "",
+        graph: str = "",
+        agent: str = "",
+        requester: str = "",
+        q: str = "",
     ) -> GateQuerySet:
-        """Keep the gates that fit every filter given; `status` may list several with commas."""
+        """Keep the gates that fit every filter given; `status` may list several with commas.
+
+        A requester is a person's name, or the one that an API client named.
+        """
         rows = self
         if status:
             rows = rows.filter(status__in=[part.strip() for part in status.split(",")])
-        if tool:
-            rows = rows.filter(tool=tool)
-        if environment:
-            rows = rows.filter(session__environment=environment)
-        if risk:
-            rows = rows.filter(risk=risk)
+        plain = {
+            "tool": tool,
+            "session__environment": environment,
+            "risk": risk,
+            "session__graph": graph,
+            "agent": agent,
+        }
+        rows = rows.filter(**{name: value for name, value in plain.items() if value})
+        if requester:
+            rows = rows.filter(Q(session__requester__username=requester) | Q(session__submitter_id=requester))
         for word in q.split()[:8]:
             rows = rows.filter(
                 Q(tool__icontains=word)
@@ -59,14 +129,67 @@ class GateQuerySet(models.QuerySet["Gate"]):
             )
         return rows
 
-    def page(self, *, cursor: str | None = None, limit: int = 50, newest_first: bool = False) -> Page[Gate]:
-        """Return one page; the queue reads oldest first, because those run out first."""
+    def requested_by(self, user: User | AnonymousUser) -> GateQuerySet:
+        """Keep the gates of sessions that this person requested."""
+        return self.filter(session__requester_id=user.pk)
+
+    # One of many ------------------------------------------------------------------------------------------------
+
+    def first_of_each(self, column: str, order: Sequence[str]) -> GateQuerySet:
+        """Keep of the gates that have `column` in common only the first in `order`; one without it stands for itself.
+
+        The list of these is paged like any other.
+        """
+        names = [name.removeprefix("-") for name in order]
+        backwards = [name.removeprefix("-") if name.startswith("-") else f"-{name}" for name in order]
+        before = following(backwards, [OuterRef(name) for name in names])
+        return self.exclude(Exists(self._same(column).filter(before)))
+
+    def with_alike(self, column: str, among: GateQuerySet) -> GateQuerySet:
+        """Add `alike`: how many gates of `among` have the same `column`, itself included."""
+        number = among._same(column).values(column).annotate(number=Count("pk")).values("number")
+        return self.annotate(alike=Coalesce(Subquery(number), 1))
+
+    def _same(self, column: str) -> GateQuerySet:
+        return self.order_by().filter(**{column: OuterRef(column)}).exclude(**{column: ""})
+
+    def with_outcome(self) -> GateQuerySet:
+        """Add `decided_by`, a name, and `outcome`, where the ledger has a call of it that was let run."""
+        from approvals_app.models.decision import Decision
+
+        took = Decision.objects.filter(gate=OuterRef("pk")).order_by("-pk").values("actor__username")[:1]
+        worst_first = Case(
+            *(
+                When(call__status__in=sorted(map(str, statuses)), then=Value(place))
+                for place, statuses in enumerate(CALLS_IN.values())
+            ),
+            output_field=IntegerField(),
+        )
+        calls = self._links().let_run().filter(gate=OuterRef("pk")).order_by(worst_first, "position")
+        return self.annotate(decided_by=Subquery(took), outcome=Subquery(calls.values("call__status")[:1]))
+
+    def at_most(self, number: int) -> GateQuerySet:
+        """Keep no more than that many, whichever: to count a long list only so far."""
+        return self.model.objects.filter(pk__in=self.order_by().values("pk")[:number])
+
+    def page(
+        self,
+        *,
+        order: Sequence[str] = OLDEST_FIRST,
+        cursor: str | None = None,
+        limit: int = 50,
+        total: int | None = None,
+        shown: GateQuerySet | None = None,
+    ) -> Page[Gate]:
+        """Return one page in `order`, without the long texts that no list shows; `shown` may add to its rows."""
+        whole = self.model.objects.all() if shown is None else shown
         return keyset_page(
-            self.select_related("session"),
-            by="created_at",
+            self,
+            order=order,
             cursor=cursor,
             limit=limit,
-            descending=newest_first,
+            total=total,
+            shown=whole.select_related("session").defer(*LONG),
         )
 
     def swap(self, pk: int, old: GateStatus, **changes: Any) -> bool:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from django.db.models import TextChoices
+
+from sessions_app.states import CallStatus
 
 
 class GateStatus(TextChoices):
@@ -50,4 +54,73 @@ STATUS_AFTER: dict[DecisionType, GateStatus] = {
     DecisionType.EDIT: GateStatus.EDITED,
     DecisionType.REJECT: GateStatus.REJECTED,
     DecisionType.RESPOND: GateStatus.RESPONDED,
+}
+
+# The queue's tabs ---------------------------------------------------------------------------------------------------
+
+
+class QueueTab(TextChoices):
+    """Where a gate stands in the queue. Each gate is in exactly one tab, and the ended ones in `decided` as well."""
+
+    PENDING = "pending", "pending"
+    EXECUTING = "executing", "executing"
+    UNKNOWN = "unknown", "unknown"
+    EXECUTED = "executed", "executed"
+    FAILED = "failed", "failed"
+    REJECTED = "rejected", "rejected"
+    ANSWERED = "answered", "answered"
+    EXPIRED = "expired", "expired"
+    CANCELLED = "cancelled", "cancelled"
+    DECIDED = "decided", "all decided"
+
+
+#: The gates whose calls a decision let run: the ledger says what became of those.
+LET_RUN = frozenset({GateStatus.APPROVED, GateStatus.EDITED})
+
+#: The gates of a tab that the gate's own status decides.
+GATES_IN: dict[QueueTab, frozenset[GateStatus]] = {
+    QueueTab.PENDING: frozenset({GateStatus.PENDING}),
+    QueueTab.REJECTED: frozenset({GateStatus.REJECTED}),
+    QueueTab.ANSWERED: frozenset({GateStatus.RESPONDED}),
+    QueueTab.EXPIRED: frozenset({GateStatus.EXPIRED}),
+    QueueTab.CANCELLED: frozenset({GateStatus.CANCELLED}),
+    QueueTab.DECIDED: frozenset(GateStatus) - {GateStatus.PENDING},
+}
+
+#: The gates of a tab by what became of a call that they let run. A batch with several outcomes stands in the first of
+#: these, and `executed` is what is left. A call that was approved and then not run counts as failed, because it did not
+#: do what the approver wanted.
+CALLS_IN: dict[QueueTab, frozenset[CallStatus]] = {
+    QueueTab.UNKNOWN: frozenset({CallStatus.UNKNOWN}),
+    QueueTab.EXECUTING: frozenset({CallStatus.PENDING_APPROVAL, CallStatus.APPROVED, CallStatus.EXECUTING}),
+    QueueTab.FAILED: frozenset({CallStatus.FAILED, CallStatus.REJECTED, CallStatus.EXPIRED}),
+    QueueTab.EXECUTED: frozenset({CallStatus.EXECUTED, CallStatus.EXECUTED_WITH_NOTIFY}),
+}
+
+#: The tabs whose number is shown: those that somebody must look after.
+COUNTED = (QueueTab.PENDING, QueueTab.EXECUTING, QueueTab.UNKNOWN)
+
+#: How lists of gates are ordered; every one ends in the key, and a page goes on after any of them.
+OLDEST_FIRST = ("created_at", "pk")
+NEWEST_FIRST = ("-created_at", "-pk")
+MOST_URGENT_FIRST = ("-weight", "expires_at", "pk")
+LAST_DECIDED_FIRST = ("-decided_at", "-pk")
+
+
+def order_of(tab: QueueTab) -> tuple[str, ...]:
+    """Return in which order a tab is read."""
+    return MOST_URGENT_FIRST if tab == QueueTab.PENDING else LAST_DECIDED_FIRST
+
+
+class Grouping(NamedTuple):
+    """How pending gates stand together: by which column, and in words."""
+
+    column: str
+    words: str
+
+
+#: By the name that the address has for it.
+GROUPS = {
+    "session": Grouping("session_id", "by session"),
+    "call": Grouping("call_digest", "by identical call"),
 }

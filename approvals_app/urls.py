@@ -6,6 +6,8 @@ from approvals_app import views
 
 urlpatterns = [
     path("", views.queue, name="queue"),
+    path("views/", views.save_view, name="save_view"),
+    path("views/<int:pk>/delete/", views.delete_view, name="delete_view"),
     path("<int:pk>/", views.gate, name="gate"),
     path("<int:pk>/decide/", views.decide, name="decide"),
 ]

@@ -2,55 +2,126 @@
 
 from __future__ import annotations
 
-from django.db.models import Prefetch
-from django.http import HttpResponse, HttpResponseRedirect
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from django.http import HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
 from django.utils.http import urlencode
 from django.views.decorators.http import require_POST, require_safe
 
-from approvals_app.forms import DECIDED, PENDING, DecisionForm, QueueFilter
-from approvals_app.models import Decision, Gate
-from approvals_app.states import Channel
+from approvals_app.forms import DecisionForm, QueueFilter, SavedViewForm
+from approvals_app.models import Gate, SavedView
+from approvals_app.querysets import GateQuerySet
+from approvals_app.states import COUNTED, Channel, Grouping, QueueTab, order_of
 from sessions_app.decorators import PersonRequest, is_htmx, page, status_of
 from sessions_app.exceptions import ClmError
 from sessions_app.models import ToolCall
 
 PAGE_SIZE = 50
+#: How far the page counts in a tab that keeps growing; the API counts to the end.
+COUNTED_TO = 1000
+#: The most gates that the groups of one page show beside their first ones.
+MOST_ALIKE = 200
 
 
 @require_safe
 @page("approvals_app.view_gate")
 def queue(request: PersonRequest) -> HttpResponse:
-    """List the gates that wait, oldest first, or those that were decided, newest first."""
+    """List the gates of one tab: those that wait, the most urgent first, or ended ones, the last decided first."""
     form = QueueFilter(request.GET)
-    tab, asked = form.tab, form.asked
-    rows = Gate.objects.visible_to(request.user)
-    rows = rows.pending() if tab == PENDING else rows.decided()
-    status = asked.pop("status", "")
-    rows = rows.matching(**asked, status=status if status not in {PENDING, DECIDED} else "")
+    response = _show_queue(request, form)
+    if request.headers.get("HX-Source") == "form#filters":
+        response["HX-Push-Url"] = f"{request.path}?{urlencode(form.asked)}" if form.asked else request.path
+    return response
+
+
+@require_POST
+@page("approvals_app.view_gate")
+def save_view(request: PersonRequest) -> HttpResponse:
+    """Keep the filters of the page that this came from under a name, for this person."""
+    form = SavedViewForm(request.POST, user=request.user)
+    if form.is_valid():
+        return HttpResponseRedirect(form.save().get_absolute_url())
+    return _show_queue(request, QueueFilter(QueryDict(form.data.get("query", ""))), saving=form, status=422)
+
+
+@require_POST
+@page("approvals_app.view_gate")
+def delete_view(request: PersonRequest, pk: int) -> HttpResponse:
+    """Forget one of this person's views; the gates stay as they are."""
+    get_object_or_404(SavedView, pk=pk, user=request.user).delete()
+    return HttpResponseRedirect(reverse("queue"))
+
+
+def _show_queue(
+    request: PersonRequest, form: QueueFilter, *, saving: SavedViewForm | None = None, status: int = 200
+) -> HttpResponse:
+    tab, grouped = form.tab_asked, form.grouped
     cursor = request.GET.get("cursor") or None
-    if tab == DECIDED:
-        decisions = Decision.objects.select_related("actor")
-        rows = rows.prefetch_related(Prefetch("decisions", queryset=decisions, to_attr="taken"))
-    found = rows.page(cursor=cursor, limit=PAGE_SIZE, newest_first=tab == DECIDED)
-    kept = {**form.asked, **({"cursor": cursor} if cursor else {})}
+    visible = Gate.objects.visible_to(request.user)
+    rows = form.kept(visible.in_tab(tab), request.user)
+    counts = visible.counted(
+        **{name: visible.in_tab(name) for name in COUNTED},
+        total=rows if tab in COUNTED else rows.at_most(COUNTED_TO + 1),
+    )
+    crowded = tab not in COUNTED and counts["total"] > COUNTED_TO
+    if crowded:
+        rows = form.kept(visible.in_tab(tab, crowded=True), request.user)
+    shown = Gate.objects.all() if tab == QueueTab.PENDING else Gate.objects.with_outcome()
+    heads = rows
+    if grouped:
+        heads, shown = rows.first_of_each(grouped.column, order_of(tab)), shown.with_alike(grouped.column, rows)
+    found = heads.page(order=order_of(tab), cursor=cursor, limit=PAGE_SIZE, total=counts["total"], shown=shown)
     context = {
         "form": form,
         "tab": tab,
-        "gates": found.items,
-        "total": found.total,
+        "tabs": [(one, counts.get(one), form.under(one)) for one in QueueTab],
+        "waiting": counts[QueueTab.PENDING],
+        "groups": _groups(rows, found.items, grouped, order_of(tab)),
+        "grouped": form.cleaned_data.get("group") if grouped else "",
+        "total": counts["total"],
+        "counted_to": COUNTED_TO if crowded else None,
         "narrowed": form.narrowed,
         "first_page": cursor is None,
         # Pushed rows belong only where every pending gate would stand; elsewhere the list asks again.
-        "pushed": tab == PENDING and not form.narrowed and cursor is None and found.next_cursor is None,
-        "here": urlencode(kept),
+        "pushed": tab == QueueTab.PENDING and not (form.narrowed or grouped or cursor or found.next_cursor),
+        "here": urlencode({**form.asked, **({"cursor": cursor} if cursor else {})}),
         "next_page": urlencode({**form.asked, "cursor": found.next_cursor}) if found.next_cursor else "",
         "first": urlencode(form.asked),
+        "views": list(request.user.saved_views.all()),
+        "saving": saving or SavedViewForm(user=request.user),
     }
-    response = render(request, "approvals/_queue.html" if is_htmx(request) else "approvals/queue.html", context)
-    if request.headers.get("HX-Source") == "form#filters":
-        response["HX-Push-Url"] = f"{request.path}?{context['first']}" if context["first"] else request.path
-    return response
+    template = "approvals/_queue.html" if is_htmx(request) else "approvals/queue.html"
+    return render(request, template, context, status=status)
+
+
+class Group(NamedTuple):
+    """A row of the list, how many gates it stands for, and the others of them that are on this page."""
+
+    gate: Gate
+    alike: int
+    others: list[Gate]
+
+    @property
+    def more(self) -> int:
+        """How many of them are not on this page."""
+        return self.alike - 1 - len(self.others)
+
+
+def _groups(rows: GateQuerySet, heads: list[Gate], grouped: Grouping | None, order: Sequence[str]) -> list[Group]:
+    """Return the page's rows, each with the gates that it stands for; one query, and none where all stand alone."""
+    alike = {gate.pk: getattr(gate, "alike", 1) for gate in heads}
+    several = [gate for gate in heads if alike[gate.pk] > 1]
+    others: dict[str, list[Gate]] = {}
+    if grouped and several:
+        shared = {getattr(gate, grouped.column) for gate in several}
+        found = rows.filter(**{f"{grouped.column}__in": shared}).exclude(pk__in=[gate.pk for gate in several])
+        for gate in found.page(order=order, limit=MOST_ALIKE, total=0).items:
+            others.setdefault(getattr(gate, grouped.column), []).append(gate)
+    column = grouped.column if grouped else "pk"
+    return [Group(gate, alike[gate.pk], others.get(getattr(gate, column), [])) for gate in heads]
 
 
 @require_safe
@@ -90,9 +161,7 @@ def _show(
 ) -> HttpResponse:
     ledger = {}
     if not gate.pending:
-        ids = [call["tool_call_id"] for call in gate.calls]
-        rows = ToolCall.objects.filter(session_id=gate.session_id, thread_id=gate.run.thread_id, tool_call_id__in=ids)
-        ledger = {row.tool_call_id: row for row in rows}
+        ledger = {row.tool_call_id: row for row in ToolCall.objects.filter(gate_calls__gate=gate)}
     context = {
         "gate": gate,
         "session": gate.session,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -38,37 +38,77 @@ class Page(Generic[_Row]):
 
 
 def keyset_page(
-    rows: models.QuerySet[_Row], *, by: str, cursor: str | None, limit: int, descending: bool = True
+    rows: models.QuerySet[_Row],
+    *,
+    order: Sequence[str],
+    cursor: str | None,
+    limit: int,
+    total: int | None = None,
+    shown: models.QuerySet[_Row] | None = None,
 ) -> Page[_Row]:
-    """Return the page of `rows` after `cursor`, ordered by the time column `by` and the primary key.
+    """Return the page of `rows` after `cursor`, in `order`: columns that are never null, the last one the key.
 
-    A keyset stays right while rows arrive and costs the same on every page, unlike an offset.
+    A keyset stays right while rows arrive and costs the same on every page, unlike an offset. `total` spares the count
+    to whoever has counted already. With `shown`, the page's rows are read from there by their keys: a database may
+    otherwise read every column of every row that it sorts.
     """
     limit = max(1, min(limit, MAX_PAGE))
-    total = rows.count()
-    sign, beyond = ("-", "lt") if descending else ("", "gt")
+    if total is None:
+        total = rows.count()
     if cursor:
-        when, key = _read_cursor(cursor, rows.model._meta.pk)
-        rows = rows.filter(Q(**{f"{by}__{beyond}": when}) | Q(**{by: when, f"pk__{beyond}": key}))
-    items = list(rows.order_by(f"{sign}{by}", f"{sign}pk")[: limit + 1])
+        rows = rows.filter(following(order, _read_cursor(cursor, _columns(rows, order))))
+    rows = rows.order_by(*order)
+    if shown is None:
+        items = list(rows[: limit + 1])
+    else:
+        items = list(shown.filter(pk__in=rows.values("pk")[: limit + 1]).order_by(*order))
     more = len(items) > limit
     items = items[:limit]
-    return Page(items, _write_cursor(getattr(items[-1], by), items[-1].pk) if more else None, total)
+    names = [column.removeprefix("-") for column in order]
+    last = [getattr(items[-1], name) for name in names] if more else []
+    return Page(items, _write_cursor(last) if more else None, total)
 
 
-def _write_cursor(when: datetime, key: Any) -> str:
-    return base64.urlsafe_b64encode(json.dumps([when.isoformat(), key]).encode()).decode().rstrip("=")
+def following(order: Sequence[str], values: Sequence[Any]) -> Q:
+    """Return what is true of the rows that come after the one with those `values`, in that order."""
+    beyond, same = Q(), Q()
+    for column, value in zip(order, values, strict=True):
+        name, comes_after = column.removeprefix("-"), "lt" if column.startswith("-") else "gt"
+        beyond |= same & Q(**{f"{name}__{comes_after}": value})
+        same &= Q(**{name: value})
+    # What follows from the rest, said first: an index can begin there.
+    name, comes_after = order[0].removeprefix("-"), "lte" if order[0].startswith("-") else "gte"
+    return Q(**{f"{name}__{comes_after}": values[0]}) & beyond
 
 
-def _read_cursor(cursor: str, field: models.Field[Any, Any]) -> tuple[datetime, Any]:
+def _columns(rows: models.QuerySet[Any], order: Sequence[str]) -> list[models.Field[Any, Any]]:
+    meta = rows.model._meta
+    names = (column.removeprefix("-") for column in order)
+    return [meta.pk if name == "pk" else meta.get_field(name) for name in names]
+
+
+def _write_cursor(values: Sequence[Any]) -> str:
+    plain = [value.isoformat() if isinstance(value, datetime) else value for value in values]
+    return base64.urlsafe_b64encode(json.dumps(plain).encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str, columns: Sequence[models.Field[Any, Any]]) -> list[Any]:
     try:
-        when, key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        at = datetime.fromisoformat(when)
-        if at.tzinfo is None:
+        plain = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if not isinstance(plain, list):
             raise ValueError
-        return at, field.to_python(key) if isinstance(key, (str, int)) else field.to_python("")
+        return [_read_value(value, column) for value, column in zip(plain, columns, strict=True)]
     except (ValueError, TypeError, ValidationError, binascii.Error):
         raise BadRequest("That cursor is not one of ours: take next_cursor from the page before.") from None
+
+
+def _read_value(value: Any, column: models.Field[Any, Any]) -> Any:
+    if isinstance(column, models.DateTimeField):
+        at = datetime.fromisoformat(value)
+        if at.tzinfo is None:
+            raise ValueError
+        return at
+    return column.to_python(value) if isinstance(value, (str, int)) else column.to_python("")
 
 
 class SessionQuerySet(models.QuerySet["Session"]):
@@ -107,7 +147,7 @@ class SessionQuerySet(models.QuerySet["Session"]):
 
     def page(self, *, cursor: str | None = None, limit: int = 50) -> Page[Session]:
         """Return one page, newest first."""
-        return keyset_page(self, by="created_at", cursor=cursor, limit=limit)
+        return keyset_page(self, order=("-created_at", "-pk"), cursor=cursor, limit=limit)
 
 
 class RunQuerySet(models.QuerySet["Run"]):

@@ -8,7 +8,7 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
-from approvals_app import requests, rules
+from approvals_app import requests, rules, urgency
 from approvals_app.exceptions import (
     AnswerUnfit,
     GateCancelled,
@@ -18,6 +18,7 @@ from approvals_app.exceptions import (
     ShownOutdated,
 )
 from approvals_app.models.decision import Decision
+from approvals_app.models.gate_call import GateCall
 from approvals_app.querysets import GateQuerySet
 from approvals_app.states import STATUS_AFTER, Channel, DecisionType, GateKind, GateStatus
 from sessions_app import chain
@@ -51,6 +52,13 @@ DIGESTED = (
 )
 
 
+def digest_of_calls(kind: str, calls: list[dict[str, Any]], environment: str) -> str:
+    """Return what gates that ask for the very same have in common; nothing for one that asks about no call."""
+    if not calls:
+        return ""
+    return chain.digest(chain.as_stored([kind, environment, [[call["tool"], call["args"]] for call in calls]]))
+
+
 class Gate(models.Model):
     """The audit row of one interrupt: what the agent wants, why it was asked, and what became of it.
 
@@ -81,6 +89,10 @@ class Gate(models.Model):
     request = models.JSONField(null=True, encoder=DjangoJSONEncoder, help_text="The interrupt's value, as it came.")
     digest = models.CharField(max_length=64, help_text="SHA-256 of what the approver is shown.")
     answer = models.JSONField(null=True, blank=True, encoder=DjangoJSONEncoder)
+    weight = models.PositiveSmallIntegerField(default=4, help_text="How urgent it was when it opened (urgency.py).")
+    call_digest = models.CharField(
+        max_length=64, blank=True, help_text="Over its calls and where they run: the same on gates that ask the same."
+    )
     expires_at = models.DateTimeField()
     created_at = models.DateTimeField(default=timezone.now)
     decided_at = models.DateTimeField(null=True, blank=True)
@@ -104,6 +116,10 @@ class Gate(models.Model):
         indexes = [
             models.Index(fields=["status", "created_at", "id"], name="gate_queue"),
             models.Index(fields=["status", "expires_at"], name="gate_expiry"),
+            models.Index(fields=["status", "-weight", "expires_at", "id"], name="gate_urgency"),
+            models.Index(fields=["status", "decided_at", "id"], name="gate_by_end"),
+            models.Index(fields=["decided_at", "id"], name="gate_ended"),
+            models.Index(fields=["call_digest", "status"], name="gate_alike"),
         ]
 
     def __str__(self) -> str:
@@ -117,8 +133,11 @@ class Gate(models.Model):
         if not self._state.adding:
             raise LogIsAppendOnly("A gate is changed by its verbs, not by save().")
         self.digest = self.digest_of_shown()
+        self.weight = urgency.weight(severity=self.session.severity, risk=self.risk)
+        self.call_digest = digest_of_calls(self.kind, self.calls, self.session.environment)
         with log_transaction():
             super().save(*args, **kwargs)
+            GateCall.link(self)
 
     def get_absolute_url(self) -> str:
         return reverse("gate", args=[self.pk])
@@ -355,6 +374,4 @@ class Gate(models.Model):
             row.close(why, expired=expired)
 
     def _ledger_rows(self) -> list[ToolCall]:
-        ids = [call["tool_call_id"] for call in self.calls]
-        rows = ToolCall.objects.filter(session_id=self.session_id, thread_id=self.run.thread_id)
-        return list(rows.filter(tool_call_id__in=ids))
+        return list(ToolCall.objects.filter(gate_calls__gate=self).order_by("pk"))

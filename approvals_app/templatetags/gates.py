@@ -6,12 +6,16 @@ from typing import Any, NamedTuple
 
 from django import template
 from django.db.models import Prefetch
+from django.utils.safestring import SafeString
 
+from approvals_app import urgency
 from approvals_app.forms import HAND_OVER, hands_over
 from approvals_app.models import Decision, Gate
-from approvals_app.states import DecisionType, GateKind
+from approvals_app.states import LET_RUN, DecisionType, GateKind
 from sessions_app.agents import config
 from sessions_app.models import Session
+from sessions_app.states import CallStatus
+from sessions_app.templatetags import desk
 
 register = template.Library()
 
@@ -86,6 +90,35 @@ def if_nobody(gate: Gate) -> str:
     if gate.kind == GateKind.QUESTION:
         return f"At {end} the agent is told that nobody answered."
     return f"At {end} it expires: nothing is run, and the agent is told."
+
+
+@register.filter
+def urgent(gate: Gate) -> str:
+    """Return why it stands where it does in the queue."""
+    return urgency.words(weight=gate.weight, risk=gate.risk)
+
+
+@register.simple_tag
+def how_many(total: int, counted_to: int | None = None) -> str:
+    """Return a number of gates; a list that was counted only so far has that many and more."""
+    return f"{counted_to:,}+" if counted_to else f"{total:,}"
+
+
+@register.filter
+def place(gate: Gate) -> str:
+    """Return what rows that wait are sorted by, ascending: MOST_URGENT_FIRST as text in which numbers count."""
+    return f"{99 - gate.weight}-{gate.expires_at:%Y%m%d%H%M%S%f}-{gate.pk}"
+
+
+@register.simple_tag
+def became(gate: Gate) -> SafeString:
+    """Return what became of a gate of `GateQuerySet.with_outcome`: of its call, where a decision let it run."""
+    outcome = getattr(gate, "outcome", None)
+    if outcome is None or gate.status not in LET_RUN:
+        return desk.status(gate.status, gate.get_status_display())
+    if outcome in {CallStatus.REJECTED, CallStatus.EXPIRED}:
+        return desk.status(outcome, "approved, not run")
+    return desk.status(outcome, CallStatus(outcome).label)
 
 
 @register.filter

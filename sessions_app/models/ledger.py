@@ -154,7 +154,8 @@ class ToolCall(models.Model):
                 fields=["session"],
                 name="tool_call_open",
                 condition=models.Q(status__in=[str(CallStatus.APPROVED), str(CallStatus.EXECUTING)]),
-            )
+            ),
+            models.Index(fields=["status", "approved_at"], name="tool_call_outcome"),
         ]
 
     def __str__(self) -> str:

@@ -139,8 +139,11 @@ def ago(when: datetime | str | None) -> SafeString:
 
 
 @register.simple_tag
-def left(until: datetime, since: datetime) -> SafeString:
-    """Return how much time a gate has left; amber from the last fifth on, struck when it is over."""
+def left(until: datetime, since: datetime, then: str = "") -> SafeString:
+    """Return how much time a gate has left; amber from the last fifth on, struck when it is over.
+
+    `then` says what happens at its end, on hover.
+    """
     now = timezone.now()
     whole, over = (until - since).total_seconds(), (now - since).total_seconds()
     rest = (until - now).total_seconds()
@@ -153,7 +156,7 @@ def left(until: datetime, since: datetime) -> SafeString:
         '<time class="{}" datetime="{}" title="{}" data-tick="left" data-since="{}">{}</time>',
         css,
         until.isoformat(),
-        f"until {_exact(until)}",
+        f"until {_exact(until)}. {then}".removesuffix(". "),
         since.isoformat(),
         words,
     )
