@@ -35,10 +35,13 @@ def wake() -> None:
         _engine.wake()
 
 
-def cancel(session_id: str) -> None:
-    """Stop driving the session's run now, if this process drives it; its row says cancelled already."""
+def cancel(run_id: int) -> None:
+    """Stop driving this run now, if this process drives it; its row says cancelled already.
+
+    By the run, never by its session: heard late, it must not stop a rerun that was asked for since.
+    """
     if _engine is not None:
-        _engine.cancel(session_id)
+        _engine.cancel(run_id)
 
 
 def running() -> Engine | None:
@@ -63,7 +66,7 @@ class Engine:
         self.limit = limit or config.current().limits.concurrent_runs
         self.worker = worker_name()
         self.beat = time.monotonic()
-        self._driving: dict[int, tuple[str, asyncio.Task[None]]] = {}
+        self._driving: dict[int, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._resources = AsyncExitStack()
@@ -90,7 +93,7 @@ class Engine:
         self._claiming.cancel()
         with suppress(asyncio.CancelledError):
             await self._claiming
-        drives = [drive for _, drive in self._driving.values()]
+        drives = list(self._driving.values())
         for drive in drives:
             drive.cancel()
         await asyncio.gather(*drives, return_exceptions=True)
@@ -103,15 +106,14 @@ class Engine:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._wake.set)
 
-    def cancel(self, session_id: str) -> None:
-        """Cancel the session's drive on the engine's own loop."""
+    def cancel(self, run_id: int) -> None:
+        """Cancel the run's drive on the engine's own loop."""
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._cancel, session_id)
+            self._loop.call_soon_threadsafe(self._cancel, run_id)
 
-    def _cancel(self, session_id: str) -> None:
-        for driven, drive in self._driving.values():
-            if driven == session_id:
-                drive.cancel()
+    def _cancel(self, run_id: int) -> None:
+        if drive := self._driving.get(run_id):
+            drive.cancel()
 
     # Work -------------------------------------------------------------------------------------------------------
 
@@ -139,8 +141,7 @@ class Engine:
         while room := self.limit - len(self._driving):
             claimed, more = await in_database(_claim, self.worker, room)
             for run in claimed:
-                drive = asyncio.create_task(self._drive(run), name=f"clm-run-{run.pk}")
-                self._driving[run.pk] = (run.session_id, drive)
+                self._driving[run.pk] = asyncio.create_task(self._drive(run), name=f"clm-run-{run.pk}")
             if not more:
                 return
 

@@ -47,7 +47,7 @@ KINDS: dict[str, EventKind] = {
         _kind("session.created", "The session was submitted", "graph environment submitter", "run_id"),
         _kind("session.status_changed", "The status changed", "from to cause actor", "detail", transition=True),
         _kind("session.agent_running", "An agent has the session", "agent"),
-        _kind("session.rerun_requested", "Somebody asked for a rerun", "run_id actor"),
+        _kind("session.rerun_requested", "Somebody asked for a rerun", "run_id actor", "from_checkpoint before"),
         _kind("session.stop_requested", "Somebody stopped the session", "actor", "note"),
         _kind("session.updated", "The agent described the incident", "fields"),
         _kind("agent_started", "An agent began", "agent"),
