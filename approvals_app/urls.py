@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from django.urls import path
 
-from approvals_app import views
+from approvals_app import ask_views, views
 
 urlpatterns = [
     path("", views.queue, name="queue"),
     path("<int:pk>/", views.gate, name="gate"),
     path("<int:pk>/decide/", views.decide, name="decide"),
+    path("<int:pk>/questions/", ask_views.questions, name="gate_questions"),
+    path("<int:pk>/ask/", ask_views.ask, name="ask_gate"),
 ]

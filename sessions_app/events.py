@@ -70,6 +70,8 @@ KINDS: dict[str, EventKind] = {
         ),
         _kind("gate_expired", "Nobody decided in time", "gate_id tool", "expires_at"),
         _kind("gate_cancelled", "The gate went with its session", "gate_id tool cause"),
+        _kind("gate_asked", "A person asked the agent", "gate_id inquiry_id actor question channel"),
+        _kind("gate_answered", "The agent answered a person", "gate_id inquiry_id", "answer error model checkpoint_id"),
         _kind("run_failed", "The run failed", "run_id error"),
         _kind("session.repaired", "The sweep put right what disagreed", "what"),
         _kind("run_recovered", "A run was taken up again", "run_id cause", "attempt"),

@@ -47,6 +47,7 @@ class Boundary:
             "thread_id": self.thread_id,
             "checkpoint_id": self.checkpoint_id,
             "next": list(self.next),
+            "at": self.at.isoformat(),
             "becomes": str(uuid6()),
         }
 

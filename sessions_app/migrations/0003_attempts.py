@@ -31,7 +31,7 @@ class Migration(migrations.Migration):
             name="origin",
             field=models.JSONField(
                 blank=True,
-                help_text="For a rerun from a checkpoint: {attempt, thread_id, checkpoint_id, next, becomes}.",
+                help_text="For a rerun from a checkpoint: {attempt, thread_id, checkpoint_id, next, at, becomes}.",
                 null=True,
             ),
         ),

@@ -49,7 +49,7 @@ class Run(models.Model):
     origin = models.JSONField(
         null=True,
         blank=True,
-        help_text="For a rerun from a checkpoint: {attempt, thread_id, checkpoint_id, next, becomes}.",
+        help_text="For a rerun from a checkpoint: {attempt, thread_id, checkpoint_id, next, at, becomes}.",
     )
     worker = models.CharField(max_length=120, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
