@@ -273,24 +273,42 @@ def test_one_node_that_asks_twice_opens_two_gates_one_after_the_other(bench: Ben
     assert (session.status, heard) == ("resolved", [("approve", "reject")])
 
 
-@pytest.mark.parametrize("verdict", ["approve", "reject"])
-def test_a_batched_request_is_one_gate_whose_calls_are_answered_together(bench: Bench, verdict: str) -> None:
-    """LangChain's own middleware, as other people's agents use it, asks once for all calls of a turn."""
+BATCH = calling(("lab:fix", {"target": "one"}, "call-one"), ("lab:fix", {"target": "two"}, "call-two"))
+
+
+def batched(tool: ToolSpec) -> Any:
+    """Return LangChain's own middleware as other people's agents use it: it asks once for all calls of a turn."""
+    return HumanInTheLoopMiddleware(interrupt_on={tool.wire_name: True}, interrupt_mode="batched")
+
+
+@pytest.mark.parametrize(("verdict", "targets"), [("approve", ["one", "two"]), ("reject", [])])
+def test_a_batched_request_is_one_gate_whose_calls_are_answered_together(
+    bench: Bench, verdict: str, targets: list[str]
+) -> None:
+    ran: Ran = []
+    tool = counting("lab:fix", ran)
+    spec = agent_graph([BATCH], [tool], guard=lambda name, tools: [batched(tool)])
+    session = bench.drive(bench.submit(spec))
+    gate = bench.gate(session)
+    assert (gate.kind, [call["args"]["target"] for call in gate.calls]) == ("batch", ["one", "two"])
+    bench.decide(gate, verdict, message="together")
+    assert bench.drive(session).status == "resolved"
+    assert sorted(call["target"] for call in ran) == targets
+
+
+def test_behind_the_ledger_an_approved_batch_runs_nothing_because_it_was_asked_before_its_calls_were_judged(
+    bench: Bench,
+) -> None:
+    """It names no call ids, so its approval is a grant for no row: the calls are refused, not run on a guess (L2)."""
     ran: Ran = []
     tool = counting("lab:fix", ran)
 
     def guard(name: str, tools: Sequence[ToolSpec]) -> list[Any]:
-        judge, _, ledger = gate_middleware(name, tools)
-        batched = HumanInTheLoopMiddleware(interrupt_on={tool.wire_name: True}, interrupt_mode="batch")
-        return [judge, batched, ledger]
+        first, *_, ledger = gate_middleware(name, tools)
+        return [first, batched(tool), ledger]
 
-    turn = calling(("lab:fix", {"target": "one"}, "call-one"), ("lab:fix", {"target": "two"}, "call-two"))
-    session = bench.drive(bench.submit(agent_graph([turn], [tool], guard=guard)))
-    gate = bench.gate(session)
-    assert (gate.kind, [call["args"]["target"] for call in gate.calls]) == ("batch", ["one", "two"])
-    bench.decide(gate, verdict, message="together")
+    session = bench.drive(bench.submit(agent_graph([BATCH], [tool], guard=guard)))
+    bench.decide(bench.gate(session))
     session = bench.drive(session)
-    assert session.status == "resolved"
-    # A batch asks before the calls are judged and have a row that an approval could be written to: so it fails closed.
-    assert len(ran) in {0, 2}
-    assert (len(ran) == 0) or verdict == "approve"
+    assert (session.status, ran) == ("resolved", [])
+    assert set(bench.calls(session).values()) == {"rejected"}
