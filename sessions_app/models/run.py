@@ -136,7 +136,7 @@ class Run(models.Model):
     def finish(self, outcome: Outcome) -> bool:
         """End the run `succeeded` and the session in its outcome."""
         with log_transaction():
-            if not self._end(RunStatus.SUCCEEDED, outcome=outcome.status, resolution=storable(outcome.resolution)):
+            if not self._end(RunStatus.SUCCEEDED, outcome=str(outcome.status), resolution=storable(outcome.resolution)):
                 return False
             self.session.move(outcome.status, cause="graph ended", resolution=outcome.resolution)
         return True
