@@ -17,6 +17,8 @@ from sessions_app.rendering import Ring
 GATE_KINDS = frozenset({"gate_fired", "gate_decided", "gate_expired", "gate_cancelled"})
 #: Events after which a row in the list of sessions reads otherwise.
 SESSION_KINDS = frozenset({"session.created", "session.status_changed", "session.updated"})
+#: Events after which a gate's card has another question to the agent on it, or its answer.
+ASKED_KINDS = frozenset({"gate_asked", "gate_answered"})
 #: Gates that are pushed into open queues at once; after more of them the pages ask again.
 MOST_PUSHED = 50
 
@@ -34,11 +36,12 @@ class QueueConsumer(PageConsumer):
 
     def cares(self, ring: Ring) -> bool:
         """Gates, what the list of sessions shows, and a page that connects again with an old badge."""
-        return ring.kind in GATE_KINDS or ring.kind in SESSION_KINDS or ring.kind == CONNECTED
+        return ring.kind in GATE_KINDS | ASKED_KINDS | SESSION_KINDS or ring.kind == CONNECTED
 
     def render(self, rings: Sequence[Ring]) -> str:
         """Return the rows that came and went and the new count; what a page filters it asks for itself."""
         news = ["sessions"] if any(ring.kind in SESSION_KINDS for ring in rings) else []
+        news += _asked([ring.seq for ring in rings if ring.kind in ASKED_KINDS])
         seqs = [ring.seq for ring in rings if ring.kind in GATE_KINDS]
         if not seqs and not any(ring.kind == CONNECTED for ring in rings):
             return frame("", *news)
@@ -57,3 +60,9 @@ class QueueConsumer(PageConsumer):
             },
         )
         return frame(content, *news, *([] if few else ["queue"]))
+
+
+def _asked(seqs: Sequence[int]) -> list[str]:
+    """Return what to tell the cards of gates at which the agent was asked, or has answered."""
+    payloads = SessionEvent.objects.filter(seq__in=seqs).values_list("payload", flat=True) if seqs else ()
+    return sorted({f"asked-{payload['gate_id']}" for payload in payloads})

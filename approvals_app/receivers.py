@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models.signals import post_save
 from django.utils import timezone
 
-from approvals_app import consistency, requests, rules
+from approvals_app import asking, consistency, requests, rules
 from approvals_app.models import Gate
 from approvals_app.snapshot import evidence_of, headline_of, words_of
 from approvals_app.states import GateKind
@@ -27,6 +27,7 @@ def connect() -> None:
     signals.session_ended.connect(cancel_gates, dispatch_uid="cancel_gates")
     signals.sweeping.connect(expire_gates, dispatch_uid="expire_gates")
     signals.sweeping.connect(repair, dispatch_uid="repair")
+    signals.sweeping.connect(take_up_inquiries, dispatch_uid="take_up_inquiries")
     post_save.connect(session_awaits_input, sender=Gate, dispatch_uid="session_awaits_input")
 
 
@@ -77,6 +78,13 @@ def expire_gates(dry_run: bool = False, **kwargs: Any) -> list[Repair]:
             if expired:
                 repairs.append(Repair(gate.session_id, f"gate {gate.pk} ({gate.headline}) expired"))
     return repairs
+
+
+def take_up_inquiries(dry_run: bool = False, **kwargs: Any) -> list[Repair]:
+    """Have questions answered that a crash cut off: nothing disagrees meanwhile, so there is no repair to tell of."""
+    if not dry_run:
+        asking.take_up()
+    return []
 
 
 def repair(dry_run: bool = False, **kwargs: Any) -> list[Repair]:

@@ -39,6 +39,15 @@ class DecisionType(TextChoices):
     RESPOND = "respond", "answer"
 
 
+class InquiryStatus(TextChoices):
+    """Where a person's question to the agent stands; derived from its reply and its age, never stored."""
+
+    WAITING = "waiting", "the agent is answering"
+    ANSWERED = "answered", "answered"
+    FAILED = "failed", "could not be answered"
+    UNANSWERED = "unanswered", "was not answered"
+
+
 class Channel(TextChoices):
     """Through which surface a decision came."""
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from approvals_app import views
+from approvals_app import ask_views, views
 
 urlpatterns = [
     path("", views.queue, name="queue"),
@@ -10,4 +10,6 @@ urlpatterns = [
     path("views/<int:pk>/delete/", views.delete_view, name="delete_view"),
     path("<int:pk>/", views.gate, name="gate"),
     path("<int:pk>/decide/", views.decide, name="decide"),
+    path("<int:pk>/questions/", ask_views.questions, name="gate_questions"),
+    path("<int:pk>/ask/", ask_views.ask, name="ask_gate"),
 ]

@@ -17,6 +17,7 @@ from ninja.openapi.schema import REF_TEMPLATE, OpenAPISchema
 from ninja.parser import Parser
 
 from approvals_app.api import router as gates
+from approvals_app.ask_api import router as questions
 from clm_site.http import shape_errors
 from sessions_app.api import router as sessions
 from sessions_app.exceptions import BadRequest
@@ -113,3 +114,4 @@ api = Contract(
 shape_errors(api)
 api.add_router("", sessions)
 api.add_router("", gates)
+api.add_router("", questions)

@@ -263,10 +263,21 @@ class RunInline(HistoryInline):
 
     model = Run
     verbose_name_plural = f"Runs (the latest {MAX_PAGE})"
-    fields = ("status", "attempt", "worker", "asked_at", "began_at", "stopped_at", "error")
+    fields = (
+        *("thread_id", "status", "asked_by", "asked_at", "since", "outcome"),
+        *("attempt", "worker", "began_at", "stopped_at", "error"),
+    )
+    joined = ("asked_by",)
     asked_at = moment_column("created_at", "asked for")
     began_at = moment_column("started_at", "claimed")
     stopped_at = moment_column("ended_at", "ended")
+
+    @admin.display(description="from")
+    def since(self, run: Run) -> str:
+        """Say where it went on: at a checkpoint of an earlier attempt, or where every other run does."""
+        if not run.origin:
+            return "–"
+        return f"attempt {run.origin['attempt']}, before {', '.join(run.origin['next'])}"
 
 
 class AgentRunInline(HistoryInline):

@@ -13,16 +13,19 @@ from ninja.responses import Status
 from pydantic import AfterValidator
 
 from sessions_app import streams
-from sessions_app.agents import config, models, registry, risk
+from sessions_app.agents import checkpoints, config, models, registry, risk
 from sessions_app.agents.tools import CATALOGUE
+from sessions_app.attempts import attempts_of, describe_attempt
 from sessions_app.exceptions import BadRequest, Invalid, NotFound
 from sessions_app.identity import Access, StreamAccess, of
 from sessions_app.models import ApiToken, Session
 from sessions_app.querysets import MAX_PAGE, Page
 from sessions_app.schemas import (
     AgentAnswer,
+    CheckpointAnswer,
     DuplicateRetraction,
     Lesson,
+    Retry,
     RetryAnswer,
     RetryPreview,
     SessionAnswer,
@@ -136,7 +139,10 @@ def get_session(request: HttpRequest, session_id: str) -> Any:
 
 @router.delete("/sessions/{session_id}", auth=STOP, response={204: None}, tags=["sessions"])
 def stop_session(request: HttpRequest, session_id: str) -> Any:
-    """Stop a session: its run is cancelled, and its open gates with it. An ended session is a conflict."""
+    """Stop a session: its run is cancelled, and its open gates with it.
+
+    Of one that has ended, the rerun that waits to be claimed; where none does, that is a conflict.
+    """
     find_session(session_id).stop(actor=of(request).person)
     return Status(204, None)
 
@@ -157,6 +163,7 @@ def get_whole_session(
         "session": describe_session(session),
         "agents_run": [describe_agent_run(turn) for turn in turns[-MAX_WHOLE:]],
         "tool_calls": [describe_tool_call(call) for call in calls[-MAX_WHOLE:]],
+        "attempts": [describe_attempt(attempt) for attempt in attempts_of(session)],
         "events": [describe_event(event) for event in events[:limit]],
         "agent_definitions": _agents() if session.graph == "incident" else [],
         "vm_seq": session.events.aggregate(last=Max("seq"))["last"] or 0,
@@ -178,10 +185,28 @@ def preview_retry(request: HttpRequest, session_id: str) -> Any:
 
 
 @router.post("/sessions/{session_id}/retry", auth=STOP, response={202: RetryAnswer}, tags=["sessions"])
-def retry_session(request: HttpRequest, session_id: str) -> Any:
-    """Rerun a session that has ended; refused while it runs or waits for a decision."""
-    run = find_session(session_id).rerun(actor=of(request).person)
+def retry_session(request: HttpRequest, session_id: str, body: Retry | None = None) -> Any:
+    """Rerun a session that has ended, from the start or from a checkpoint; refused while it runs or waits."""
+    session = find_session(session_id)
+    since = checkpoints.find(session, body.from_checkpoint) if body and body.from_checkpoint else None
+    run = session.rerun(actor=of(request).person, since=since)
     return Status(202, {"run_id": run.pk})
+
+
+@router.get("/sessions/{session_id}/checkpoints", response=list[CheckpointAnswer], tags=["sessions"])
+def list_checkpoints(request: HttpRequest, session_id: str) -> Any:
+    """List the checkpoints from which the session can be run again, the oldest first, over all its attempts."""
+    return [
+        {
+            "checkpoint_id": found.checkpoint_id,
+            "attempt": found.attempt,
+            "thread_id": found.thread_id,
+            "next": list(found.next),
+            "ts": instant(found.at),
+            "says": found.says,
+        }
+        for found in checkpoints.boundaries(find_session(session_id))
+    ]
 
 
 @router.get("/sessions/{session_id}/lessons", response=list[Lesson], tags=["sessions"])

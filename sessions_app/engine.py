@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from sessions_app.steps import connected, in_database
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
 
+    from sessions_app.agents import registry
     from sessions_app.models import Run
 
 log = logging.getLogger("clm.engine")
@@ -35,10 +37,22 @@ def wake() -> None:
         _engine.wake()
 
 
-def cancel(session_id: str) -> None:
-    """Stop driving the session's run now, if this process drives it; its row says cancelled already."""
+def cancel(run_id: int) -> None:
+    """Stop driving this run now, if this process drives it; its row says cancelled already.
+
+    By the run, never by its session: heard late, it must not stop a rerun that was asked for since.
+    """
     if _engine is not None:
-        _engine.cancel(session_id)
+        _engine.cancel(run_id)
+
+
+def beside(work: Callable[[registry.Saver], Awaitable[None]]) -> None:
+    """Let this process's engine do `work` on its loop, beside the drives; nothing where it has no engine.
+
+    For what a person waits for and no run does, such as a model's answer to a question. It may be cut off at any time.
+    """
+    if _engine is not None:
+        _engine.beside(work)
 
 
 def running() -> Engine | None:
@@ -63,7 +77,8 @@ class Engine:
         self.limit = limit or config.current().limits.concurrent_runs
         self.worker = worker_name()
         self.beat = time.monotonic()
-        self._driving: dict[int, tuple[str, asyncio.Task[None]]] = {}
+        self._driving: dict[int, asyncio.Task[None]] = {}
+        self._beside: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._resources = AsyncExitStack()
@@ -90,7 +105,7 @@ class Engine:
         self._claiming.cancel()
         with suppress(asyncio.CancelledError):
             await self._claiming
-        drives = [drive for _, drive in self._driving.values()]
+        drives = [*self._driving.values(), *self._beside]
         for drive in drives:
             drive.cancel()
         await asyncio.gather(*drives, return_exceptions=True)
@@ -103,15 +118,33 @@ class Engine:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._wake.set)
 
-    def cancel(self, session_id: str) -> None:
-        """Cancel the session's drive on the engine's own loop."""
+    def cancel(self, run_id: int) -> None:
+        """Cancel the run's drive on the engine's own loop."""
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._cancel, session_id)
+            self._loop.call_soon_threadsafe(self._cancel, run_id)
 
-    def _cancel(self, session_id: str) -> None:
-        for driven, drive in self._driving.values():
-            if driven == session_id:
-                drive.cancel()
+    def _cancel(self, run_id: int) -> None:
+        if drive := self._driving.get(run_id):
+            drive.cancel()
+
+    def beside(self, work: Callable[[registry.Saver], Awaitable[None]]) -> None:
+        """Begin `work` on the engine's own loop, with its checkpointer."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._begin_beside, work)
+
+    def _begin_beside(self, work: Callable[[registry.Saver], Awaitable[None]]) -> None:
+        if self._stopping:
+            return
+
+        async def do() -> None:
+            try:
+                await work(self._saver)
+            except Exception:
+                log.exception("What was done beside the drives failed")
+
+        doing = self._loop.create_task(do(), name="clm-beside")
+        self._beside.add(doing)
+        doing.add_done_callback(self._beside.discard)
 
     # Work -------------------------------------------------------------------------------------------------------
 
@@ -139,8 +172,7 @@ class Engine:
         while room := self.limit - len(self._driving):
             claimed, more = await in_database(_claim, self.worker, room)
             for run in claimed:
-                drive = asyncio.create_task(self._drive(run), name=f"clm-run-{run.pk}")
-                self._driving[run.pk] = (run.session_id, drive)
+                self._driving[run.pk] = asyncio.create_task(self._drive(run), name=f"clm-run-{run.pk}")
             if not more:
                 return
 

@@ -12,7 +12,7 @@ from django.conf import settings
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, StateSnapshot
 
-from sessions_app.agents import registry
+from sessions_app.agents import checkpoints, registry
 from sessions_app.agents.answers import arrived
 from sessions_app.agents.context import RunContext
 from sessions_app.agents.journal import DatabaseJournal
@@ -84,6 +84,10 @@ async def _input(run: Run, graph: registry.Graph, saver: registry.Saver, thread:
             waiting -= await arrived(saver, run.thread_id)
             answers = {key: answer for key, answer in answers.items() if key in waiting}
         return Command(resume=answers) if answers else None
+    if run.origin:
+        if await saver.aget_tuple(_at(thread, run.origin["becomes"])) is None:
+            await checkpoints.copy(saver, run.origin, run.thread_id)
+        return None
     if await saver.aget_tuple(thread) is not None:
         return None
     session = run.session
@@ -95,6 +99,10 @@ async def _input(run: Run, graph: registry.Graph, saver: registry.Saver, thread:
             "state_overrides": session.state_overrides,
         }
     )
+
+
+def _at(thread: RunnableConfig, checkpoint_id: str) -> RunnableConfig:
+    return {"configurable": {**thread["configurable"], "checkpoint_id": checkpoint_id}}
 
 
 async def _conclude(run: Run, snapshot: StateSnapshot) -> None:

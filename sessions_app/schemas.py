@@ -56,6 +56,14 @@ class Submission(BaseModel):
     state_overrides: dict[str, Any] | None = Field(None, description="What the graph starts with besides.")
 
 
+class Retry(Asked):
+    """From where a session is run again."""
+
+    from_checkpoint: str | None = Field(
+        None, min_length=1, max_length=64, description="One of GET /sessions/{id}/checkpoints; the start unless said."
+    )
+
+
 class DuplicateRetraction(Asked):
     """Why a session is no duplicate after all."""
 
@@ -163,6 +171,32 @@ class EventAnswer(Answer):
     ts: Instant
 
 
+class AttemptAnswer(Answer):
+    """One attempt of a session: a thread of its graph, from the start or from a checkpoint."""
+
+    number: int
+    kind: str
+    thread_id: str
+    from_checkpoint: dict[str, Any] | None
+    asked_by: str | None
+    asked_at: Instant
+    ended_at: Instant | None
+    outcome: str
+    resolution: str | None
+    run_ids: list[int]
+
+
+class CheckpointAnswer(Answer):
+    """One checkpoint from which a session can be run again."""
+
+    checkpoint_id: str
+    attempt: int
+    thread_id: str
+    next: list[str]
+    ts: Instant
+    says: str
+
+
 class AgentAnswer(Answer):
     """One agent of the catalogue."""
 
@@ -187,6 +221,7 @@ class WholeSession(Answer):
     session: SessionAnswer
     agents_run: list[AgentRunAnswer]
     tool_calls: list[ToolCallAnswer]
+    attempts: list[AttemptAnswer]
     events: list[EventAnswer]
     agent_definitions: list[AgentAnswer]
     vm_seq: int

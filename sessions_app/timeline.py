@@ -178,8 +178,11 @@ def strip(session: Session) -> list[Step]:
     routes = session.events.filter(kind="route_decided", ts__gte=latest.created_at)
     decided = {payload["source"] for payload in routes.values_list("payload", flat=True)}
     done = {node for node in nodes if node in decided or (node in turns and turns[node].ended_at)}
-    last = max((index for index, node in enumerate(nodes) if node in done or node in turns), default=-1)
-    at_work = last if last >= 0 and nodes[last] not in done else last + 1
+    # A rerun from a checkpoint leaves no traces of the nodes before it: they are behind it all the same.
+    begins = [nodes.index(node) - 1 for node in (latest.origin or {}).get("next", ()) if node in nodes]
+    traces = [index for index, node in enumerate(nodes) if node in done or node in turns]
+    last = max([*traces, *begins], default=-1)
+    at_work = last if last in traces and nodes[last] not in done else last + 1
     return [
         Step(
             name=node,

@@ -10,4 +10,5 @@ urlpatterns = [
     path("<str:pk>/", views.session, name="session"),
     path("<str:pk>/stop/", views.stop_session, name="stop_session"),
     path("<str:pk>/rerun/", views.rerun_session, name="rerun_session"),
+    path("<str:pk>/checkpoints/", views.checkpoints_of, name="checkpoints"),
 ]

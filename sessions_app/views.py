@@ -9,10 +9,12 @@ from django.utils.http import urlencode
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from sessions_app import timeline
+from sessions_app.agents import checkpoints
 from sessions_app.decorators import PersonRequest, is_htmx, page, status_of
 from sessions_app.exceptions import BadRequest, ClmError, Invalid
 from sessions_app.forms import NewSessionForm, SessionFilter
 from sessions_app.models import Session
+from sessions_app.states import SessionStatus
 
 PAGE_SIZE = 50
 
@@ -79,21 +81,36 @@ def stop_session(request: PersonRequest, pk: str) -> HttpResponse:
         found.stop(actor=request.user, note=request.POST.get("note", "").strip()[:2000])
     except ClmError as refused:
         return _show(request, found, refused=refused)
-    messages.success(request, f"{found.pk} is stopped; nothing more runs.")
+    stopped = found.status == SessionStatus.STOPPED
+    done = "is stopped; nothing more runs" if stopped else "stays as it ended; its rerun was cancelled"
+    messages.success(request, f"{found.pk} {done}.")
     return HttpResponseRedirect(found.get_absolute_url())
 
 
 @require_POST
 @page("sessions_app.stop_session")
 def rerun_session(request: PersonRequest, pk: str) -> HttpResponse:
-    """Ask for another run from the start."""
+    """Ask for another run, from the start or from the checkpoint that the form names."""
     found = get_object_or_404(Session, pk=pk)
+    checkpoint = request.POST.get("from_checkpoint", "")
     try:
-        found.rerun(actor=request.user)
+        since = checkpoints.find(found, checkpoint) if checkpoint else None
+        found.rerun(actor=request.user, since=since)
     except ClmError as refused:
         return _show(request, found, refused=refused)
-    messages.success(request, f"{found.pk} runs again from the start.")
+    where = f"before {', '.join(since.next)}" if since else "the start"
+    messages.success(request, f"{found.pk} runs again from {where}.")
     return HttpResponseRedirect(found.get_absolute_url())
+
+
+@require_safe
+@page("sessions_app.view_session")
+def checkpoints_of(request: PersonRequest, pk: str) -> HttpResponse:
+    """List the checkpoints from which the session can be run again: in a fold of its page, or as a page of its own."""
+    found = get_object_or_404(Session, pk=pk)
+    context = {"session": found, "boundaries": checkpoints.boundaries(found), "why_no_rerun": found.why_no_rerun()}
+    template = "sessions/_checkpoints.html" if is_htmx(request) else "sessions/checkpoints.html"
+    return render(request, template, context)
 
 
 def _show(request: PersonRequest, found: Session, *, refused: ClmError | None = None) -> HttpResponse:

@@ -22,7 +22,13 @@ from sessions_app.append_only import install_triggers, remove_triggers
 from sessions_app.engine import Engine
 from sessions_app.models import Run, Session
 
-APPEND_ONLY = ("sessions_app_sessionevent", "approvals_app_decision", "approvals_app_gatecall")
+APPEND_ONLY = (
+    "sessions_app_sessionevent",
+    "approvals_app_decision",
+    "approvals_app_gatecall",
+    "approvals_app_inquiry",
+    "approvals_app_reply",
+)
 _numbers = itertools.count(1)
 
 

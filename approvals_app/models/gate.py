@@ -168,6 +168,18 @@ class Gate(models.Model):
         """The decision that ended it, if one did."""
         return self.decisions.select_related("actor").last()
 
+    @property
+    def why_cancelled(self) -> str:
+        """What ended its session under it, as the log has it: the session itself may have been run again since."""
+        events = SessionEvent.objects.filter(session_id=self.session_id)
+        ended = events.filter(kind="gate_cancelled", payload__gate_id=self.pk).last()
+        cause = ended.payload["cause"] if ended else ""
+        if ended and cause == "stopped":
+            stop = events.filter(kind="session.stop_requested", seq__lt=ended.seq).last()
+            who = stop.payload["actor"] if stop else None
+            return f"{who} stopped {self.session_id}" if who else f"{self.session_id} was stopped"
+        return f"{self.session_id} ended ({cause})" if cause else f"{self.session_id} ended"
+
     def digest_of_shown(self) -> str:
         """Return the SHA-256 of what an approver is shown, which a decision must name."""
         return chain.digest(chain.as_stored({name: getattr(self, name) for name in DIGESTED}))
@@ -306,8 +318,7 @@ class Gate(models.Model):
             return GateExpired(gate_id=self.pk, status=self.status)
         if self.status == GateStatus.CANCELLED:
             return GateCancelled(
-                f"{self.session_id} is {self.session.get_status_display()}, so this gate was cancelled; "
-                "nothing was run.",
+                f"{self.why_cancelled}, so this gate was cancelled; nothing was run.",
                 gate_id=self.pk,
                 status=self.status,
             )

@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
@@ -25,6 +25,8 @@ from langchain_core.exceptions import (
 from sessions_app.exceptions import ClmError
 
 logger = logging.getLogger("clm.models")
+
+Answer = TypeVar("Answer")
 
 #: Seconds before the second try; each further wait is twice as long, up to the longest.
 FIRST_WAIT = 0.5
@@ -67,7 +69,11 @@ class ModelCalls(AgentMiddleware[Any, Any, Any]):
         request: ModelRequest[Any],
         handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
     ) -> ModelResponse[Any]:
-        """Send the request, again where that can help; no try takes longer than the limit.
+        """Send the request of a turn, bounded and repeated."""
+        return await self.send(lambda: handler(request))
+
+    async def send(self, request: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Send a request, again where that can help; no try takes longer than the limit.
 
         The client's own limit is between two bytes, so a server that trickles would never meet it.
         """
@@ -75,7 +81,7 @@ class ModelCalls(AgentMiddleware[Any, Any, Any]):
         while True:
             try:
                 async with asyncio.timeout(self.timeout_seconds):
-                    return await handler(request)
+                    return await request()
             except Exception as error:  # noqa: BLE001  all but failed requests is raised again
                 wait = self._wait_or_raise(error, attempt)
             await asyncio.sleep(wait)

@@ -18,6 +18,7 @@ from sessions_app.agents.toml_lines import Way
 if typing.TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware
     from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage, BaseMessage
 
 
 class ModelSettings(BaseModel):
@@ -100,6 +101,20 @@ def model_middleware(agent: str, config: Config | None = None) -> list[AgentMidd
         max_retries=settings.max_retries,
     )
     return [calls]
+
+
+async def ask(agent: str, messages: list[BaseMessage]) -> AIMessage:
+    """Send one request to the agent's chat model with no tools bound, bounded and repeated as those of its turns are.
+
+    Raises ConfigError where the model cannot be had, ModelCallError where it does not answer.
+    """
+    from sessions_app.agents.model_calls import ModelCalls
+
+    model = chat_model(agent)
+    for middleware in model_middleware(agent):
+        if isinstance(middleware, ModelCalls):
+            return await middleware.send(lambda: model.ainvoke(messages))
+    return await model.ainvoke(messages)
 
 
 def describe(config: Config | None = None) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 
-from sessions_app.agents import diagnosis
+from sessions_app.agents import diagnosis, inquiry, offline_answers
 from sessions_app.agents.diagnosis import Fix, Hypothesis, Readings
 from sessions_app.agents.incident import ANSWER, REPORT_OF, SERVICES
 
@@ -587,8 +587,13 @@ class OfflineInvestigator(BaseChatModel):
         return self._answer(messages, kwargs.get("bound_tools", ()))
 
     def _answer(self, messages: Sequence[BaseMessage], tools: Sequence[str]) -> ChatResult:
-        talk = Conversation.read(messages, tools)
-        step = ROLES.get(talk.role, triage)(talk)
+        if any(isinstance(message, SystemMessage) and inquiry.RULES in message.text for message in messages):
+            # A question about its work, not a turn of it: it has no tools and takes no step.
+            step = Step(text=offline_answers.answer(str(messages[-1].text)))
+            talk = Conversation(role="", briefing="", calls=[])
+        else:
+            talk = Conversation.read(messages, tools)
+            step = ROLES.get(talk.role, triage)(talk)
         calls = [
             {"name": talk.tools[name], "args": args, "id": f"call_{uuid.uuid4().hex}", "type": "tool_call"}
             for name, args in step.calls

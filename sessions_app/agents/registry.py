@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from django.conf import settings
 from django.utils.module_loading import import_string
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph.state import CompiledStateGraph
 
 from sessions_app.exceptions import NotFound
@@ -42,18 +43,29 @@ def flat_input(given: dict[str, Any]) -> dict[str, Any]:
     return {**overrides, **given}
 
 
+def read_contents(values: Any) -> str:
+    """Return in words what a checkpoint of any graph knows: the names of its values that are not empty."""
+    known = values if isinstance(values, dict) else {}
+    names = [str(name).replace("_", " ") for name, value in known.items() if value not in (None, "", [], {})]
+    return f"Has {', '.join(names)}." if names else "Has nothing yet."
+
+
 @dataclass(frozen=True, kw_only=True)
 class GraphSpec:
     """One graph that sessions may run.
 
     `build(checkpointer)` compiles it; `initial` makes its first input from `{query, environment, session_id,
-    state_overrides}`; `nodes` are its steps in the order that a person would draw them.
+    state_overrides}`; `nodes` are its steps in the order that a person would draw them; `says` puts the values of a
+    checkpoint into words. `outline(checkpointer)`, where given, compiles the same nodes and edges to read checkpoints
+    by, which must work without a model's key: it is never driven.
     """
 
     name: str
     build: Callable[[Saver], Graph]
     initial: Callable[[dict[str, Any]], dict[str, Any]] = flat_input
     outcome: Callable[[dict[str, Any]], Outcome] = read_outcome
+    outline: Callable[[Saver], Graph] | None = None
+    says: Callable[[Any], str] = read_contents
     nodes: tuple[str, ...] = ()
 
 
@@ -85,6 +97,18 @@ def get(name: str) -> GraphSpec:
 def register(name: str, make: Callable[[], GraphSpec]) -> None:
     """Add a graph to this process; CLM_GRAPHS does the same for all of them."""
     _specs()[name] = make
+    _outlined.cache_clear()
+
+
+@cache
+def _outlined(name: str) -> Graph:
+    spec = get(name)
+    return (spec.outline or spec.build)(InMemorySaver())
+
+
+def outline(name: str, saver: Saver) -> Graph:
+    """Return the graph to read the checkpoints of `saver` by; it is compiled once, and never driven."""
+    return _outlined(name).copy({"checkpointer": saver})
 
 
 _compiled: WeakKeyDictionary[Saver, dict[str, Graph]] = WeakKeyDictionary()

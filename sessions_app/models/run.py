@@ -38,11 +38,26 @@ class Run(models.Model):
         encoder=DjangoJSONEncoder,
         help_text="For a resume: the answer to each interrupt, by interrupt id.",
     )
+    asked_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="Who asked for it; none where nobody was signed in, or CLM itself went on.",
+    )
+    origin = models.JSONField(
+        null=True,
+        blank=True,
+        help_text="For a rerun from a checkpoint: {attempt, thread_id, checkpoint_id, next, at, becomes}.",
+    )
     worker = models.CharField(max_length=120, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     attempt = models.PositiveSmallIntegerField(default=0, help_text="How often it was claimed.")
     losses = models.PositiveSmallIntegerField(default=0, help_text="How often its worker was lost over it.")
     error = models.TextField(blank=True)
+    outcome = models.CharField(max_length=16, blank=True, help_text="Where its end left the session.")
+    resolution = models.TextField(blank=True, help_text="The same in words; a rerun writes the session's anew.")
     created_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
@@ -121,7 +136,7 @@ class Run(models.Model):
     def finish(self, outcome: Outcome) -> bool:
         """End the run `succeeded` and the session in its outcome."""
         with log_transaction():
-            if not self._end(RunStatus.SUCCEEDED):
+            if not self._end(RunStatus.SUCCEEDED, outcome=str(outcome.status), resolution=storable(outcome.resolution)):
                 return False
             self.session.move(outcome.status, cause="graph ended", resolution=outcome.resolution)
         return True
@@ -161,10 +176,12 @@ class Run(models.Model):
                 transaction.on_commit(engine.wake, robust=True)
         return back
 
-    def _end(self, status: RunStatus, *, error: str = "") -> bool:
-        ended = self._swap_mine(status=status, error=error, ended_at=timezone.now(), lease_until=None)
+    def _end(self, status: RunStatus, **said: str) -> bool:
+        ended = self._swap_mine(status=status, ended_at=timezone.now(), lease_until=None, **said)
         if ended:
-            self.status, self.error = status, error
+            self.status = status
+            for name, value in said.items():
+                setattr(self, name, value)
         return ended
 
     def _swap_mine(self, **changes: Any) -> bool:

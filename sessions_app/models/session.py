@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -22,6 +23,8 @@ from sessions_app.storable import is_storable, storable
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+
+    from sessions_app.agents.checkpoints import Boundary
 
 #: What an agent may write about the incident it works on.
 DESCRIBABLE = frozenset({"summary", "severity", "category", "tags", "findings", "extra_fields"})
@@ -122,6 +125,15 @@ class Session(models.Model):
         """Whether nothing more happens unless somebody asks for a rerun."""
         return self.status in TERMINAL
 
+    def threads(self) -> list[str]:
+        """Return the LangGraph thread of each attempt, in order: a resume goes on in its attempt's own."""
+        return list(self.runs.exclude(kind=RunKind.RESUME).order_by("pk").values_list("thread_id", flat=True))
+
+    @property
+    def stoppable(self) -> bool:
+        """Whether there is anything to stop: it has not ended, or a rerun of it waits to be claimed."""
+        return not self.ended or self.runs.active().exists()
+
     # Verbs ------------------------------------------------------------------------------------------------------
 
     @classmethod
@@ -167,7 +179,7 @@ class Session(models.Model):
                 extra_fields=extra_fields or {},
                 **asked,
             )
-            run = session._add_run(RunKind.START, thread_id=session.pk)
+            run = session._add_run(RunKind.START, thread_id=session.pk, asked_by=requester)
             if idempotency_key:
                 IdempotencyKey.keep(scope, idempotency_key, session, asked)
             SessionEvent.append(
@@ -239,16 +251,17 @@ class Session(models.Model):
         """Go on after the last open question: back to `in_progress`, with a run that carries the answers."""
         with log_transaction():
             self.move(SessionStatus.IN_PROGRESS, cause=cause, actor=actor)
-            return self._add_run(RunKind.RESUME, thread_id=thread_id, answers=answers)
+            return self._add_run(RunKind.RESUME, thread_id=thread_id, answers=answers, asked_by=actor)
 
     def stop(self, *, actor: User | None = None, note: str = "") -> None:
         """End the session now: its run is cancelled and its open gates with it, in one transaction.
 
-        Raises TransitionRefused when it has ended already.
+        Where it has ended and a rerun waits to be claimed, that run is cancelled and the session stays as it ended.
+        Raises TransitionRefused when it has ended and nothing is queued.
         """
         with log_transaction():
             self.refresh_from_db()
-            if self.ended:
+            if not self.stoppable:
                 raise TransitionRefused(
                     f"{self.pk} has ended already: it is {self.get_status_display()}.", status=self.status
                 )
@@ -259,15 +272,18 @@ class Session(models.Model):
                 actor=actor,
             )
             self.cancel_runs()
-            self.move(SessionStatus.STOPPED, cause="stopped", actor=actor, resolution=note)
+            if not self.ended:
+                self.move(SessionStatus.STOPPED, cause="stopped", actor=actor, resolution=note)
 
     def cancel_runs(self) -> None:
         """End the runs that would still do something; whoever drives one is told after the commit."""
+        active = list(self.runs.active().values_list("pk", flat=True))
         self.runs.active().update(status=RunStatus.CANCELLED, ended_at=timezone.now(), lease_until=None)
-        transaction.on_commit(lambda: engine.cancel(self.pk), robust=True)
+        for run_id in active:
+            transaction.on_commit(partial(engine.cancel, run_id), robust=True)
 
-    def rerun(self, *, actor: User | None = None) -> Run:
-        """Ask for another run from the start, on a thread of its own; the earlier attempts stay.
+    def rerun(self, *, actor: User | None = None, since: Boundary | None = None) -> Run:
+        """Ask for another run on a thread of its own, from the start or `since` a checkpoint; earlier attempts stay.
 
         The claim moves the session. Refused while the session has a run or waits for a decision, so an open
         question is never dropped (S12).
@@ -276,11 +292,17 @@ class Session(models.Model):
             self.refresh_from_db()
             if retry_refusal := self.why_no_rerun():
                 raise ConcurrentRun(retry_refusal, status=self.status)
-            run = self._add_run(RunKind.RERUN, thread_id=f"{self.pk}:{self.runs.count() + 1}")
+            run = self._add_run(
+                RunKind.RERUN,
+                thread_id=f"{self.pk}:{self.runs.count() + 1}",
+                asked_by=actor,
+                origin=since.as_origin() if since else None,
+            )
+            named = {"from_checkpoint": since.checkpoint_id, "before": list(since.next)} if since else {}
             SessionEvent.append(
                 self.pk,
                 "session.rerun_requested",
-                {"run_id": run.pk, "actor": actor.get_username() if actor else None},
+                {"run_id": run.pk, "actor": actor.get_username() if actor else None, **named},
                 actor=actor,
             )
         return run
@@ -309,7 +331,7 @@ class Session(models.Model):
                 parent=None,
                 dedup_rationale="",
             )
-            return self._add_run(RunKind.RERUN, thread_id=f"{self.pk}:{self.runs.count() + 1}")
+            return self._add_run(RunKind.RERUN, thread_id=f"{self.pk}:{self.runs.count() + 1}", asked_by=actor)
 
     def annotate_incident(self, **fields: Any) -> None:
         """Write what the agent says of the incident, with an event that names the fields."""
@@ -322,10 +344,10 @@ class Session(models.Model):
             type(self).objects.filter(pk=self.pk).update(**fields)
             SessionEvent.append(self.pk, "session.updated", {"fields": fields})
 
-    def _add_run(self, kind: RunKind, *, thread_id: str, answers: dict[str, Any] | None = None) -> Run:
+    def _add_run(self, kind: RunKind, *, thread_id: str, **fields: Any) -> Run:
         try:
             with transaction.atomic():
-                return Run.objects.create(session=self, kind=kind, thread_id=thread_id, answers=answers or {})
+                return Run.objects.create(session=self, kind=kind, thread_id=thread_id, **fields)
         except IntegrityError:
             raise ConcurrentRun(active=sorted(ACTIVE_RUNS)) from None
 

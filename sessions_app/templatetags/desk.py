@@ -64,6 +64,7 @@ _MARKS = {
 }
 _SAME = {
     "needs_review": "question",
+    "queued": "new",
     "done": "resolved",
     "running": "in_progress",
     "waiting": "awaiting_input",

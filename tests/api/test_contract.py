@@ -171,7 +171,9 @@ def test_a_whole_session_has_finished_turns_calls_and_a_page_of_events(local, ma
     make_gate(session)
 
     body = local.get(f"/sessions/{session.pk}/full").json()
-    assert set(body) == {"session", "agents_run", "tool_calls", "events", "agent_definitions", "vm_seq", "more"}
+    assert set(body) == {
+        *("session", "agents_run", "tool_calls", "attempts", "events", "agent_definitions", "vm_seq", "more")
+    }
     assert body["session"]["status"] == "awaiting_input"
     assert [turn["agent"] for turn in body["agents_run"]] == ["triage", "deep_investigator"]
     assert set(body["agents_run"][0]) == AGENT_RUN

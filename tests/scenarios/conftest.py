@@ -172,6 +172,10 @@ class Caller:
         """Ask, and return the response."""
         return self._client.get(f"/api/v1{path}", query, headers=self._headers)
 
+    def delete(self, path: str) -> Any:
+        """Delete, and return the response."""
+        return self._client.delete(f"/api/v1{path}", headers=self._headers)
+
     def post(self, path: str, body: Any) -> Any:
         """Send a body, and return the response."""
         return self._client.post(f"/api/v1{path}", json.dumps(body), "application/json", headers=self._headers)

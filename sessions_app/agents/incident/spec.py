@@ -10,6 +10,7 @@ from langchain.agents.middleware import AgentMiddleware
 from sessions_app.agents import config, models, risk
 from sessions_app.agents.incident import graph
 from sessions_app.agents.middleware import gate_middleware
+from sessions_app.agents.offline import OfflineInvestigator
 from sessions_app.agents.registry import Graph, GraphSpec, Saver
 from sessions_app.agents.tools import ToolSpec
 
@@ -24,8 +25,20 @@ def spec() -> GraphSpec:
             "environment": given["environment"],
             "state_overrides": given["state_overrides"],
         },
+        outline=lambda saver: graph.build(
+            models=lambda agent: OfflineInvestigator(), middleware=lambda agent, tools: [], checkpointer=saver
+        ),
+        says=_says,
         nodes=("intake", "triage", "deep_investigator", "confidence", "resolution"),
     )
+
+
+def _says(values: dict[str, Any]) -> str:
+    """Return what a checkpoint knows of the incident: the latest report, and what a person answered."""
+    reports = list((values.get("reports") or {}).items())[-1:]
+    said = [f"{agent} reported, {report['confidence']:.0%} sure: {report['summary']}" for agent, report in reports]
+    known = said or (["The query was read."] if values.get("intake") else ["Nothing has been read yet."])
+    return " ".join([*known, *([f"A person answered: {values['answer']}"] if values.get("answer") else [])])
 
 
 def _build(saver: Saver) -> Graph:

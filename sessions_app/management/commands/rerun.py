@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from sessions_app.agents import checkpoints
 from sessions_app.exceptions import ClmError
 from sessions_app.models import Session
 from sessions_app.states import TERMINAL
@@ -23,33 +24,44 @@ class Command(BaseCommand):
         """Take ids, or a status that stands for all sessions in it."""
         parser.add_argument("session_ids", nargs="*", metavar="SESSION_ID", help="for example INC-20260516-061")
         parser.add_argument("--status", metavar="STATUS", help=f"every session that ended so: {', '.join(_ends())}")
+        parser.add_argument(
+            "--from",
+            dest="checkpoint",
+            metavar="CHECKPOINT",
+            help="go on from this checkpoint of the one session named (manage.py checkpoints lists them)",
+        )
         parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Rerun each by itself: one that is refused does not stop the others."""
         ids = _chosen(options["session_ids"], options["status"])
-        refused = sum(not self._rerun(session_id, dry_run=options["dry_run"]) for session_id in ids)
+        checkpoint = options["checkpoint"]
+        if checkpoint and (options["status"] or len(ids) != 1):
+            raise CommandError("--from names a checkpoint of one session: name that session, and no other.")
+        refused = sum(not self._rerun(session_id, checkpoint, dry_run=options["dry_run"]) for session_id in ids)
         if not ids:
             self.stdout.write(f"No session is {options['status']}.")
         if refused:
             would = "would be" if options["dry_run"] else "was"
             raise CommandError(f"{refused} of {len(ids)} {would} refused.", returncode=1)
 
-    def _rerun(self, session_id: str, *, dry_run: bool) -> bool:
+    def _rerun(self, session_id: str, checkpoint: str | None, *, dry_run: bool) -> bool:
         session = Session.objects.filter(pk=session_id).first()
         if session is None:
             self.stdout.write(f"{session_id}: refused. There is no session with this id.")
             return False
-        if dry_run:
-            why = session.why_no_rerun()
-            self.stdout.write(f"{session_id}: would be {f'refused. {why}' if why else 'rerun.'}")
-            return not why
         try:
-            run = session.rerun()
+            since = checkpoints.find(session, checkpoint) if checkpoint else None
+            where = f" from before {', '.join(since.next)}" if since else ""
+            if dry_run:
+                why = session.why_no_rerun()
+                self.stdout.write(f"{session_id}: would be {f'refused. {why}' if why else f'rerun{where}.'}")
+                return not why
+            run = session.rerun(since=since)
         except ClmError as error:
-            self.stdout.write(f"{session_id}: refused. {error.text}")
+            self.stdout.write(f"{session_id}: {'would be ' * dry_run}refused. {error.text}")
             return False
-        self.stdout.write(f"{session_id}: rerun queued as run {run.pk}.")
+        self.stdout.write(f"{session_id}: rerun queued as run {run.pk}{where}.")
         return True
 
 
