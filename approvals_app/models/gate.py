@@ -104,6 +104,7 @@ class Gate(models.Model):
         indexes = [
             models.Index(fields=["status", "created_at", "id"], name="gate_queue"),
             models.Index(fields=["status", "expires_at"], name="gate_expiry"),
+            models.Index(fields=["decided_at", "id"], name="gate_by_end"),
         ]
 
     def __str__(self) -> str:

@@ -143,8 +143,8 @@ def test_a_session_with_very_many_events_costs_what_a_short_one_costs(
     session = make_session(status="in_progress")
     worked(session, report=False)
     first = session.events.latest("seq")
-    fields = {"session": session, "hash": "-", "kind": "lesson_extracted", "payload": {"lesson": "x"}}
-    rows = [SessionEvent(position=first.position + number, **fields) for number in range(1, 2001)]
+    fields: dict[str, Any] = {"session": session, "hash": "-", "kind": "lesson_extracted", "payload": {"lesson": "x"}}
+    rows: Any = [SessionEvent(position=first.position + number, **fields) for number in range(1, 2001)]
     # Past the log's own refusal: nothing is to hear of these.
     QuerySet(SessionEvent).bulk_create(rows)
     with django_assert_max_num_queries(19):
@@ -175,7 +175,7 @@ def test_a_long_result_is_cut_and_all_of_it_is_a_link_away(as_alice, make_sessio
 
 def test_a_gate_shows_what_the_approver_changed_and_what_became_of_it(as_alice, bob, make_session, make_gate):
     session = make_session(status="in_progress")
-    args = {"service": "checkout", "action": "resize_pool", "size": 40}
+    args: dict[str, Any] = {"service": "checkout", "action": "resize_pool", "size": 40}
     interrupt = tool_interrupt(**args)
     run = session.runs.get()
     with driven(run):
