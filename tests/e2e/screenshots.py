@@ -143,7 +143,7 @@ def fill() -> None:
     from sessions_app.models import Session
 
     alice, bob = User.objects.get(username="alice"), User.objects.get(username="bob")
-    numbers: dict[str, Any] = {"gate": Gate.objects.pending().earliest("pk").pk}
+    numbers: dict[str, Any] = {"gate": _until(lambda: Gate.objects.pending().order_by("pk").first()).pk}
     numbers["waiting"] = Gate.objects.get(pk=numbers["gate"]).session_id
     made = [
         _park("payments answers 500 since 01:50", "production", 232, {"service": "payments", "action": "roll_back"}),
@@ -226,6 +226,7 @@ def _park(
     risk: str = "high",
 ) -> Any:
     """Pause a session at a gate that opened some minutes ago, with reports and readings behind it."""
+    from django.db import transaction
     from django.utils import timezone
 
     from sessions_app.agents.context import Judgement, Report, Usage
@@ -233,7 +234,8 @@ def _park(
     from sessions_app.models import AgentRun, ToolCall
 
     then = timezone.now() - timedelta(minutes=minutes)
-    with mock.patch("django.utils.timezone.datetime", _stopped_at(then)):
+    # In one transaction: the lease of a run of the past is over, and the server's sweep would take it up.
+    with transaction.atomic(), mock.patch("django.utils.timezone.datetime", _stopped_at(then)):
         session, run = _begin(query, environment)
         AgentRun.start(session_id=session.pk, run_id=run.pk, agent="triage", key="t")
         reading, _ = ToolCall.enter(
@@ -290,12 +292,17 @@ def _park(
 
 def _go_on_for_long() -> str:
     """Make a session with more events than a page shows, in one long turn."""
+    from django.db import transaction
+
     from sessions_app.models import AgentRun, SessionEvent
 
-    session, run = _begin("a long night with the order pipeline", "staging")
-    AgentRun.start(session_id=session.pk, run_id=run.pk, agent="deep_investigator", key="long")
-    for number in range(260):
-        SessionEvent.append(session.pk, "lesson_extracted", {"lesson": f"Shard {number} looks the same."})
+    with transaction.atomic():
+        session, run = _begin("a long night with the order pipeline", "staging")
+        AgentRun.start(session_id=session.pk, run_id=run.pk, agent="deep_investigator", key="long")
+        for number in range(260):
+            SessionEvent.append(session.pk, "lesson_extracted", {"lesson": f"Shard {number} looks the same."})
+        session.refresh_from_db()
+        session.stop(note="Nothing comes of it.")
     return str(session.pk)
 
 
@@ -335,8 +342,8 @@ def _look_back(bob: Any) -> None:
 
     from approvals_app.states import Channel
 
-    for number in range(44):
-        opened = 60 * (7 + (number * 37) % (27 * 24))
+    for number in range(24):
+        opened = 60 * (7 + (number * 61) % (27 * 24))
         seconds = (1, 24, 41, 95, 320, 1800)[number % 6]
         decision = ("approve", "approve", "reject", "approve")[number % 4]
         action = ("restart", "roll_back", "clean_up")[number % 3]
