@@ -173,6 +173,14 @@ def test_a_long_result_is_cut_and_all_of_it_is_a_link_away(as_alice, make_sessio
     assert as_alice.get(f"/sessions/{make_session().pk}/calls/{row.pk}/").status_code == 404
 
 
+def test_a_result_in_json_is_laid_out_and_escaped_once(as_alice, make_session):
+    session = make_session(status="in_progress")
+    read(session, '{"a":"<b>"}', key="1")
+    for path in ("", f"calls/{session.tool_calls.get().pk}/"):
+        text = as_alice.get(f"/sessions/{session.pk}/{path}").content.decode()
+        assert "{\n  &quot;a&quot;: &quot;&lt;b&gt;&quot;\n}" in text
+
+
 def test_a_gate_shows_what_the_approver_changed_and_what_became_of_it(as_alice, bob, make_session, make_gate):
     session = make_session(status="in_progress")
     args: dict[str, Any] = {"service": "checkout", "action": "resize_pool", "size": 40}
