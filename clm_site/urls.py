@@ -17,6 +17,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="queue"), name="home"),
     path("approvals/", include("approvals_app.urls")),
     path("sessions/", include("sessions_app.urls")),
+    path("insight/", include("approvals_app.insight_urls")),
     path("sign-in/", views.SignInView.as_view(), name="sign_in"),
     path("sign-in/<str:uid>/<str:token>/", views.sign_in_by_link, name="sign_in_by_link"),
     path("sign-out/", LogoutView.as_view(), name="sign_out"),

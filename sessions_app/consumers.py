@@ -16,7 +16,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.contrib.auth import get_user_model
 from django.template.loader import render_to_string
 
-from sessions_app import feed, rendering, timeline
+from sessions_app import charts, feed, rendering, timeline
 from sessions_app.models import Session
 from sessions_app.rendering import Frame, Ring
 
@@ -26,6 +26,9 @@ HEARTBEAT = 10.0
 ADMITTED_FOR = 6
 #: Events that are pushed into an open timeline at once; after more of them the page asks again as a whole.
 MOST_PUSHED = 100
+
+#: Events that may change the chart of what was read.
+CHARTED = frozenset({"tool_invoked", "gate_fired", "gate_decided", "gate_expired"})
 
 #: The kind of the ring that a new connection makes for itself, to be told how things stand; no event has it.
 CONNECTED = "connected"
@@ -173,7 +176,12 @@ class SessionPageConsumer(PageConsumer):
         if len(rings) > MOST_PUSHED:
             return frame("", "session", "timeline")
         items = timeline.around(session, [ring.seq for ring in rings])
-        content = render_to_string("sessions/_push.html", {**timeline.shown(session), "items": items, "live": True})
+        context = {**timeline.shown(session), "items": items, "live": True}
+        if any(ring.kind in CHARTED for ring in rings):
+            context |= charts.shown(session)
+        if any(ring.kind == "session.status_changed" for ring in rings):
+            context["says"] = f"The session is {session.get_status_display()}."
+        content = render_to_string("sessions/_push.html", context)
         # What a person may do now is theirs, so it is not in the frame: the page asks when it changes.
         begins = any(ring.kind == "session.rerun_requested" for ring in rings)
         ends = session.ended and any(ring.kind == "session.status_changed" for ring in rings)

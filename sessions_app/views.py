@@ -8,12 +8,12 @@ from django.shortcuts import get_object_or_404, render
 from django.utils.http import urlencode
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from sessions_app import timeline
+from sessions_app import charts, timeline
 from sessions_app.agents import checkpoints
 from sessions_app.decorators import PersonRequest, is_htmx, page, status_of
 from sessions_app.exceptions import BadRequest, ClmError, Invalid
 from sessions_app.forms import NewSessionForm, SessionFilter
-from sessions_app.models import Session
+from sessions_app.models import Session, ToolCall
 from sessions_app.states import SessionStatus
 
 PAGE_SIZE = 50
@@ -113,16 +113,32 @@ def checkpoints_of(request: PersonRequest, pk: str) -> HttpResponse:
     return render(request, template, context)
 
 
+def call_result(request: PersonRequest, pk: str, call: int) -> HttpResponse:
+    """Show all that one tool call returned; the timeline has its beginning."""
+    found = get_object_or_404(ToolCall.objects.select_related("session"), session_id=pk, pk=call)
+    template = "sessions/_result.html" if is_htmx(request) else "sessions/result.html"
+    return render(request, template, {"call": found, "session": found.session})
+
+
+def _number(request: PersonRequest, name: str) -> int | None:
+    text = request.GET.get(name) or None
+    if text is not None and not (text.isdecimal() and text.isascii() and len(text) <= 18):
+        raise BadRequest(f"`{name}` is the number of an event.")
+    return int(text) if text else None
+
+
 def _show(request: PersonRequest, found: Session, *, refused: ClmError | None = None) -> HttpResponse:
-    before = request.GET.get("before") or None
-    if before is not None and not (before.isdecimal() and len(before) <= 18):
-        raise BadRequest("`before` is the number of an event.")
-    items, earlier = timeline.page_of(found, before=int(before) if before else None)
+    show = timeline.SHOWS.get(request.GET.get("show", ""), timeline.SHOWS[""])
+    numbers = {name: _number(request, name) for name in ("before", "since", "at")}
+    stretch = timeline.page_of(found, show=show, **numbers)
+    if is_htmx(request) and request.headers.get("HX-Target", "").endswith("#earlier"):
+        # Only what comes before is asked for, to stand above what is there.
+        return render(request, "sessions/_earlier.html", {"session": found, "stretch": stretch})
     context = {
         **timeline.shown(found),
-        "items": items,
-        "earlier": earlier,
-        "before": before,
+        **charts.shown(found),
+        "stretch": stretch,
+        "shows": timeline.SHOWS.values(),
         "refused": refused,
         "why_no_rerun": found.why_no_rerun(),
     }

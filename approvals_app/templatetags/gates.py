@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from django import template
-from django.db.models import Prefetch
+from django.db.models import Prefetch, Q
 from django.utils.safestring import SafeString
 
-from approvals_app import urgency
+from approvals_app import changes, urgency
 from approvals_app.forms import HAND_OVER, hands_over
 from approvals_app.models import Decision, Gate
-from approvals_app.states import LET_RUN, DecisionType, GateKind
+from approvals_app.states import LET_RUN, DecisionType, GateKind, GateStatus
+from sessions_app import timeline
 from sessions_app.agents import config
-from sessions_app.models import Session
+from sessions_app.models import Session, ToolCall
 from sessions_app.states import CallStatus
 from sessions_app.templatetags import desk
 
@@ -128,22 +130,47 @@ def dotless(text: str) -> str:
 
 
 @register.simple_tag
-def gates_of(session: Session) -> dict[int, Gate]:
-    """Return the session's gates by id, each with its decision: two queries, however many there are."""
+def gates_in(session: Session, items: Iterable[timeline.Turn | timeline.Entry]) -> dict[int, Gate]:
+    """Return the gates that these parts of a timeline tell of, and every one that waits, by id.
+
+    Each has its decision (`taken`) and its calls with what became of them (`told`): three queries, however many.
+    """
+    entries = [entry for item in items for entry in (item.entries if isinstance(item, timeline.Turn) else [item])]
+    named = [entry.event.payload["gate_id"] for entry in entries if entry.event.kind == "gate_fired"]
     decisions = Prefetch("decisions", queryset=Decision.objects.select_related("actor"), to_attr="taken")
-    found = {gate.pk: gate for gate in Gate.objects.filter(session=session).prefetch_related(decisions)}
+    rows = Gate.objects.filter(Q(pk__in=named) | Q(status=GateStatus.PENDING), session=session)
+    found = {gate.pk: gate for gate in rows.select_related("run").defer("evidence").prefetch_related(decisions)}
+    ids = {call["tool_call_id"] for gate in found.values() for call in gate.calls}
+    ledger = timeline.ledger_rows(session, ids)
     for gate in found.values():
         gate.session = session
+        calls = [(call, ledger.get((gate.run.thread_id, call["tool_call_id"]))) for call in gate.calls]
+        gate.told = [Told.of(call, row) for call, row in calls]  # type: ignore[attr-defined]
     return found
+
+
+class Told(NamedTuple):
+    """One call of a gate: as it was proposed, how the decision changed it, and what the ledger says became of it."""
+
+    tool: str
+    args: dict[str, Any]
+    edits: list[changes.Edit]
+    row: ToolCall | None
+
+    @classmethod
+    def of(cls, call: dict[str, Any], row: ToolCall | None) -> Told:
+        """Hold the call against its row in the ledger, whose grant has the arguments that were approved."""
+        edits = changes.between(call["args"], row.effective_args) if row and row.grant else []
+        return cls(call["tool"], call["args"], edits, row)
 
 
 @register.filter
 def gate(gates: dict[int, Gate] | None, number: Any) -> Gate | None:
-    """Return one gate of `gates_of`."""
+    """Return one gate of `gates_in`."""
     return gates.get(number) if gates else None
 
 
 @register.filter
 def undecided(gates: dict[int, Gate] | None) -> list[Gate]:
-    """Return the gates of `gates_of` that wait for somebody."""
+    """Return the gates of `gates_in` that wait for somebody."""
     return [found for found in (gates or {}).values() if found.pending]

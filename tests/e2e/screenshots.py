@@ -9,8 +9,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from datetime import datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -61,7 +63,14 @@ def take(only: str = "") -> None:
                 "sessions": "/sessions/",
                 "session-waiting": f"/sessions/{numbers['waiting']}/",
                 "session-ended": f"/sessions/{numbers['ended']}/",
+                "session-healed": f"/sessions/{numbers['healed']}/",
+                "session-calls": f"/sessions/{numbers['healed']}/?show=calls",
+                "session-long": f"/sessions/{numbers['long']}/",
+                "session-result": f"/sessions/{numbers['healed']}/calls/{numbers['result']}/",
+                "insight": "/insight/",
+                "insight-gates": "/insight/gates/?quick=1",
                 "not-found": "/nowhere/",
+                "refused": "/sessions/new/",
             }
             kept = bob.storage_state()
             alice_context = browser.new_context()
@@ -127,13 +136,14 @@ def fill() -> None:
 
     django.setup()
     from django.contrib.auth.models import User
+    from django.core.management import call_command
 
     from approvals_app.models import Gate
     from approvals_app.states import Channel
     from sessions_app.models import Session
 
     alice, bob = User.objects.get(username="alice"), User.objects.get(username="bob")
-    numbers: dict[str, Any] = {"gate": Gate.objects.pending().earliest("pk").pk}
+    numbers: dict[str, Any] = {"gate": _until(lambda: Gate.objects.pending().order_by("pk").first()).pk}
     numbers["waiting"] = Gate.objects.get(pk=numbers["gate"]).session_id
     made = [
         _park("payments answers 500 since 01:50", "production", 232, {"service": "payments", "action": "roll_back"}),
@@ -200,6 +210,10 @@ def fill() -> None:
     stopped = Session.submit(query="never mind", environment="local", requester=alice)
     stopped.stop(actor=alice, note="asked twice")
     numbers["ended"] = decided.session_id
+    numbers["long"] = _go_on_for_long()
+    numbers |= _heal(alice, bob)
+    _look_back(bob)
+    call_command("verify_audit", verbosity=0, stdout=StringIO())
     print("\n".join(f"{name}={value}" for name, value in numbers.items()))
 
 
@@ -212,6 +226,7 @@ def _park(
     risk: str = "high",
 ) -> Any:
     """Pause a session at a gate that opened some minutes ago, with reports and readings behind it."""
+    from django.db import transaction
     from django.utils import timezone
 
     from sessions_app.agents.context import Judgement, Report, Usage
@@ -219,7 +234,8 @@ def _park(
     from sessions_app.models import AgentRun, ToolCall
 
     then = timezone.now() - timedelta(minutes=minutes)
-    with mock.patch("django.utils.timezone.datetime", _stopped_at(then)):
+    # In one transaction: the lease of a run of the past is over, and the server's sweep would take it up.
+    with transaction.atomic(), mock.patch("django.utils.timezone.datetime", _stopped_at(then)):
         session, run = _begin(query, environment)
         AgentRun.start(session_id=session.pk, run_id=run.pk, agent="triage", key="t")
         reading, _ = ToolCall.enter(
@@ -272,6 +288,76 @@ def _park(
             "description": "",
         }
         return _pause(session, run, value)
+
+
+def _go_on_for_long() -> str:
+    """Make a session with more events than a page shows, in one long turn."""
+    from django.db import transaction
+
+    from sessions_app.models import AgentRun, SessionEvent
+
+    with transaction.atomic():
+        session, run = _begin("a long night with the order pipeline", "staging")
+        AgentRun.start(session_id=session.pk, run_id=run.pk, agent="deep_investigator", key="long")
+        for number in range(260):
+            SessionEvent.append(session.pk, "lesson_extracted", {"lesson": f"Shard {number} looks the same."})
+        session.refresh_from_db()
+        session.stop(note="Nothing comes of it.")
+    return str(session.pk)
+
+
+def _heal(alice: Any, bob: Any) -> dict[str, Any]:
+    """Let the server's own engine heal the sick service, with arguments that bob changed."""
+    from approvals_app.models import Gate
+    from approvals_app.states import Channel
+    from sessions_app.models import Session
+
+    session = Session.submit(query="checkout times out again", environment="dev", requester=alice)
+    gate = _until(lambda: Gate.objects.pending().filter(session=session).first())
+    edited = {**gate.args, "size": 32} if gate.args.get("size") else None
+    gate.decide(
+        "edit" if edited else "approve",
+        actor=bob,
+        channel=Channel.PAGE,
+        digest=gate.digest,
+        message="32 is enough for a first try.",
+        edited_args=edited,
+    )
+    _until(lambda: Session.objects.filter(pk=session.pk).exclude(ended_at=None).exists())
+    return {"healed": session.pk, "result": session.tool_calls.latest("pk").pk}
+
+
+def _until(look: Any) -> Any:
+    for _ in range(300):
+        if found := look():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("The engine did not come that far.")
+
+
+def _look_back(bob: Any) -> None:
+    """Put a month of decisions on record."""
+    from django.db import transaction
+    from django.utils import timezone
+
+    from approvals_app.states import Channel
+
+    for number in range(24):
+        opened = 60 * (7 + (number * 61) % (27 * 24))
+        seconds = (1, 24, 41, 95, 320, 1800)[number % 6]
+        decision = ("approve", "approve", "reject", "approve")[number % 4]
+        action = ("restart", "roll_back", "clean_up")[number % 3]
+        # In one transaction, so that neither the engine nor the sweep ever sees it.
+        with transaction.atomic():
+            gate = _park("checkout is slow", "production", opened, {"service": "checkout", "action": action})
+            then = timezone.now() - timedelta(minutes=opened) + timedelta(seconds=seconds)
+            with mock.patch("django.utils.timezone.datetime", _stopped_at(then)):
+                if number % 9 == 8:
+                    gate.expire()
+                else:
+                    gate.decide(decision, actor=bob, channel=Channel.PAGE, digest=gate.digest, message="As it was.")
+                gate.session.refresh_from_db()
+                gate.session.stop()
 
 
 def _stopped_at(then: datetime) -> Any:

@@ -92,11 +92,11 @@ def test_the_page_tells_what_happened_in_order_each_turn_folded_around_it(as_ali
     worked(session, calls=2)
     worked(session, agent="resolution", key="two", report=False)
     text = as_alice.get(f"/sessions/{session.pk}/").content.decode()
-    seqs = [int(seq) for seq in re.findall(r'id="event-(\d+)"', text)]
+    seqs = [int(seq) for seq in re.findall(r'id="e-(\d+)"', text)]
     assert seqs == sorted(session.events.values_list("seq", flat=True))
     assert "82 % sure" in text
     assert "pool 20/20 busy" in text
-    items, _ = timeline.page_of(session)
+    items = timeline.page_of(session).items
     turns = [item for item in items if isinstance(item, timeline.Turn)]
     assert [(turn.agent, turn.open, turn.report is not None, turn.calls) for turn in turns] == [
         ("triage", False, True, 2),
@@ -140,7 +140,7 @@ def test_every_kind_of_event_has_words(as_alice, make_session):
         SessionEvent.append(session.pk, kind.name, {name: values.get(name, name) for name in kind.required})
     response = as_alice.get(f"/sessions/{session.pk}/")
     assert response.status_code == 200
-    assert len(set(re.findall(rb'id="event-(\d+)"', response.content))) == len(KINDS) + 1
+    assert len(set(re.findall(rb'id="e-(\d+)"', response.content))) == len(KINDS) + 1
 
 
 def test_the_page_takes_a_bounded_number_of_queries(as_alice, make_gate, bob, django_assert_max_num_queries):
@@ -148,9 +148,10 @@ def test_the_page_takes_a_bounded_number_of_queries(as_alice, make_gate, bob, dj
     session = gate.session
     for number in range(4):
         worked(session, key=f"turn-{number}", calls=3)
-    # Browser session, person, permissions twice; the session with its requester; its latest attempt, turns and
-    # routes for the strip; events; the ledger's rows; whether it may run again; gates and their decisions; the badge.
-    with django_assert_max_num_queries(14):
+    # Browser session, person, permissions twice; the session with its requester; its latest attempt, turns, routes and
+    # open call for the strip; events; the ledger's rows; readings for the chart; whether it may run again; gates with
+    # their decisions and calls; the badge.
+    with django_assert_max_num_queries(18):
         as_alice.get(f"/sessions/{session.pk}/")
 
 

@@ -192,7 +192,7 @@ async def test_the_sessions_page_gets_each_event_in_its_place_once(alice, bob, m
         assert 'class="gate-inline"' in frame["content"]
         assert "bob" in frame["content"]
     seqs = await in_thread(lambda: list(session.events.values_list("seq", flat=True)))()
-    told = [int(seq) for seq in re.findall(r'id="event-(\d+)"', text + frame["content"])]
+    told = [int(seq) for seq in re.findall(r'id="e-(\d+)"', text + frame["content"])]
     assert set(told) <= set(seqs)
 
 
@@ -204,7 +204,7 @@ async def test_events_of_an_open_turn_go_into_it(alice, make_session):
         event = await in_thread(SessionEvent.append)(session.pk, "confidence_emitted", payload)
         content = (await page.frame())["content"]
         assert f'<hx-upsert hx-target="#turn-{began.pk}-events"' in content
-        assert f'id="event-{event.pk}"' in content
+        assert f'id="e-{event.pk}"' in content
         payload = {"agent": "triage", "summary": "found it", "confidence": 0.9, "signal": "continue"}
         await in_thread(SessionEvent.append)(session.pk, "agent_finished", payload)
         content = (await page.frame())["content"]
