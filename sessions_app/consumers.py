@@ -128,7 +128,11 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     async def _send_beat(self, count: int) -> None:
         # The time goes along: ages and deadlines are the server's, whatever the laptop's clock says.
-        await self.send(json.dumps({"beat": count, "now": time.time()}))
+        await self.send(json.dumps({"beat": count, "now": time.time(), **await self.with_beat()}))
+
+    async def with_beat(self) -> dict[str, str]:
+        """Return what goes along with a heartbeat: the same for the whole audience, and cheap."""
+        return {}
 
     # Who ---------------------------------------------------------------------------------------------------------
 

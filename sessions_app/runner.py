@@ -103,7 +103,7 @@ async def _conclude(run: Run, snapshot: StateSnapshot) -> None:
         if is_graph_paused(snapshot):
             await in_database(
                 run.pause,
-                [_as_json(found) for found in snapshot.interrupts],
+                [as_json(found) for found in snapshot.interrupts],
                 checkpoint_id=str(snapshot.config["configurable"].get("checkpoint_id", "")),
             )
         elif snapshot.next:
@@ -117,7 +117,7 @@ async def _conclude(run: Run, snapshot: StateSnapshot) -> None:
         await in_database(run.release, cause=f"{type(error).__name__}: {error}"[:500])
 
 
-def _as_json(found: Any) -> dict[str, Any]:
+def as_json(found: Any) -> dict[str, Any]:
     """Return an interrupt as the plain data that a gate stores."""
     return {
         "id": found.id,
