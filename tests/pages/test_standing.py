@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 from channels.db import database_sync_to_async
 from django.db import DatabaseError, connection
+from django.test import Client
 from django.utils import timezone
 
 from approvals_app import standing
@@ -21,7 +22,7 @@ from tests.pages.test_sockets import opened
 pytestmark = pytest.mark.django_db
 
 
-def strip_of(client, path="/approvals/"):
+def strip_of(client: Client, path: str = "/approvals/") -> str:
     text = client.get(path).content.decode()
     return " ".join(text.partition('<p class="standing')[2].partition("</p>")[0].split())
 
