@@ -90,8 +90,9 @@ def test_a_card_leads_from_the_strip_to_what_a_person_can_do(as_bob, carded, ali
     gate = carded.session.gates.get()
     assert "a gate is open while a run goes on." in page
     assert carded.remedy in page
-    assert f'href="{gate.get_absolute_url()}">Decide gate {gate.pk}<' in page
+    assert f'href="{gate.get_absolute_url()}">Open gate {gate.pk}<' in page
     assert "Stop INC" not in page
+    assert "ask somebody who may stop sessions" in page
 
 
 def test_whoever_may_stop_sessions_can_stop_it_from_the_card(client, carded, alice):
