@@ -73,7 +73,7 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             await self.close(refused)
             return
         self._audience = rendering.join(self.audience_name, self.render)
-        await self.channel_layer.group_add(self.group, self.channel_name)
+        await feed.join(self.group, self.channel_name, self.feed_rang)
         await self._send_beat(0)
         # Many pages that come back at once, after a restart, are told with one rendering.
         self._hear(Ring("", -next(_connections), CONNECTED))
@@ -83,7 +83,7 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         """Stop listening."""
         if self._audience is None:
             return
-        await self.channel_layer.group_discard(self.group, self.channel_name)
+        await feed.leave(self.group, self.channel_name, self.feed_rang)
         rendering.leave(self.audience_name)
         for task in (self._beating, self._sending):
             if task is not None:
