@@ -105,6 +105,11 @@ class Engine:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._wake.set)
 
+    @property
+    def driving(self) -> int:
+        """How many runs it drives now."""
+        return len(self._driving)
+
     def cancel(self, session_id: str) -> None:
         """Cancel the session's drive on the engine's own loop."""
         with suppress(RuntimeError):
