@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from django.template.loader import render_to_string
 
+from approvals_app import standing
 from approvals_app.models import Gate
 from approvals_app.states import MOST_URGENT_FIRST
 from sessions_app import feed
@@ -33,6 +34,10 @@ class QueueConsumer(PageConsumer):
     async def enter(self) -> int | None:
         """Everybody hears the same."""
         return None
+
+    async def with_beat(self) -> dict[str, str]:
+        """Send the strip along, so that its numbers follow on every open page without a request."""
+        return {"standing": await standing.rendered()}
 
     def cares(self, ring: Ring) -> bool:
         """Gates, what the list of sessions shows, and a page that connects again with an old badge."""

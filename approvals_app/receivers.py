@@ -9,13 +9,13 @@ from django.db.models.signals import post_save
 from django.utils import timezone
 
 from approvals_app import asking, consistency, requests, rules
-from approvals_app.models import Gate
+from approvals_app.models import Gate, RepairCard
 from approvals_app.snapshot import evidence_of, headline_of, words_of
 from approvals_app.states import GateKind
 from sessions_app import signals
 from sessions_app.agents import config, consequence
 from sessions_app.models import Run, Session, SessionEvent, ToolCall
-from sessions_app.recovery import Repair
+from sessions_app.recovery import Repair, Seen
 from sessions_app.states import SessionStatus
 
 log = logging.getLogger("clm.gates")
@@ -28,6 +28,8 @@ def connect() -> None:
     signals.sweeping.connect(expire_gates, dispatch_uid="expire_gates")
     signals.sweeping.connect(repair, dispatch_uid="repair")
     signals.sweeping.connect(take_up_inquiries, dispatch_uid="take_up_inquiries")
+    signals.checkpoints_read.connect(repair_pauses, dispatch_uid="repair_pauses")
+    signals.session_ended.connect(close_repair_cards, dispatch_uid="close_repair_cards")
     post_save.connect(session_awaits_input, sender=Gate, dispatch_uid="session_awaits_input")
 
 
@@ -90,6 +92,17 @@ def take_up_inquiries(dry_run: bool = False, **kwargs: Any) -> list[Repair]:
 def repair(dry_run: bool = False, **kwargs: Any) -> list[Repair]:
     """Put right what disagrees."""
     return consistency.put_right(dry_run=dry_run)
+
+
+def repair_pauses(seen: list[Seen], dry_run: bool = False, **kwargs: Any) -> list[Repair]:
+    """Hold what graphs ask against the gates."""
+    return consistency.hold_against(seen, dry_run=dry_run)
+
+
+def close_repair_cards(session: Session, cause: str, **kwargs: Any) -> None:
+    """Close what asks about a session that has ended: nothing disagrees any more."""
+    for card in RepairCard.objects.open().filter(session=session):
+        card.close(ending=f"the session ended: {cause}")
 
 
 def _gate_of(run: Run, found: dict[str, Any], checkpoint_id: str) -> Gate:

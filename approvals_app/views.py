@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from django.db.models import Prefetch
 from django.http import HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -12,7 +13,7 @@ from django.utils.http import urlencode
 from django.views.decorators.http import require_POST, require_safe
 
 from approvals_app.forms import DecisionForm, QueueFilter, SavedViewForm
-from approvals_app.models import Gate, SavedView
+from approvals_app.models import Comparison, Gate, RepairCard, SavedView
 from approvals_app.querysets import GateQuerySet
 from approvals_app.states import COUNTED, Channel, Grouping, QueueTab, order_of
 from sessions_app.decorators import PersonRequest, is_htmx, page, status_of
@@ -144,6 +145,20 @@ def decide(request: PersonRequest, pk: int) -> HttpResponse:
     except ClmError as refused:
         return _show(request, found, form=form, refused=refused, status=status_of(refused))
     return _show(request, found) if is_htmx(request) else HttpResponseRedirect(found.get_absolute_url())
+
+
+@require_safe
+@page("approvals_app.view_gate")
+def repairs(request: PersonRequest) -> HttpResponse:
+    """List what the sweep found and only a person can put right."""
+    cards = (
+        RepairCard.objects.open()
+        .select_related("session")
+        .prefetch_related(Prefetch("session__gates", queryset=Gate.objects.pending(), to_attr="waiting"))
+    )
+    closed = RepairCard.objects.exclude(closed_at=None).order_by("-closed_at")
+    context = {"cards": cards[:PAGE_SIZE], "closed": closed[:10], "comparison": Comparison.latest()}
+    return render(request, "approvals/_repairs.html" if is_htmx(request) else "approvals/repairs.html", context)
 
 
 def _find(request: PersonRequest, pk: int) -> Gate:

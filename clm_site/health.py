@@ -6,17 +6,18 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
 from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
 from django.conf import settings
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET
 
-from approvals_app.models import Gate
+from approvals_app.models import Comparison, Gate
 from clm_site.http import error_response
 from sessions_app import engine
 from sessions_app.models import Run
@@ -44,10 +45,36 @@ async def readyz(request: HttpRequest) -> HttpResponse:
     names = list(CHECKS)
     found = await asyncio.gather(*(_result(CHECKS[name]) for name in names))
     checks = dict(zip(names, found, strict=True))
+    said = {"checks": checks, "comparison": await _comparison()}
     if bad := [name for name in names if checks[name] != "ok"]:
         text = "; ".join(f"{name}: {checks[name]}" for name in bad)
-        return error_response("service_unavailable", text, {"checks": checks})
-    return JsonResponse({"status": "ok", "checks": checks})
+        return error_response("service_unavailable", text, said)
+    return JsonResponse({"status": "ok", **said})
+
+
+async def _comparison() -> dict[str, Any] | None:
+    """Return what the strip says, in words and in numbers; None where nothing was compared or can be read."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            found: dict[str, Any] | None = await database_sync_to_async(_ask_comparison, thread_sensitive=False)()
+    except (DatabaseError, TimeoutError):
+        return None
+    return found
+
+
+def _ask_comparison() -> dict[str, Any] | None:
+    latest = Comparison.latest()
+    if latest is None:
+        return None
+    return {
+        "words": str(latest),
+        "awaiting": latest.awaiting,
+        "gates": latest.gates,
+        "disagreements": latest.disagreements,
+        "repair_cards": latest.cards,
+        "checked_at": latest.checked_at.isoformat(),
+        "age_seconds": round(latest.age.total_seconds(), 1),
+    }
 
 
 async def _result(check: Callable[[], Awaitable[None]]) -> str:
@@ -92,11 +119,19 @@ async def background_engine() -> None:
 
 
 async def sweep() -> None:
-    """Look for what the sweep should have taken up long ago: dead runs, and gates whose time is over."""
+    """Look whether the sweep comes round, and does what it is there for."""
     await database_sync_to_async(_ask_sweep, thread_sensitive=False)()
 
 
 def _ask_sweep() -> None:
+    latest = Comparison.latest()
+    if latest is None:
+        raise NotWell("It has not compared anything yet.")
+    if latest.late:
+        raise NotWell(f"It is late: it last compared {latest.age_words} ago.")
+    # A repair card does not count: only a person can end it, and needs the desk for that.
+    if latest.lasting:
+        raise NotWell(f"It does not put right what disagrees: {latest.words}.")
     long_ago = timezone.now() - timedelta(seconds=max(30.0, 6 * settings.CLM_SWEEP_SECONDS))
     stalled = Run.objects.filter(status=RunStatus.RUNNING, lease_until__lt=long_ago).count()
     overdue = Gate.objects.pending().filter(expires_at__lt=long_ago).count()

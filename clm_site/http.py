@@ -12,19 +12,21 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, RawPostDataException, UnreadablePostError
 from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
+from clm_site import storage
 from sessions_app.decorators import status_of
 from sessions_app.exceptions import BadRequest, ClmError, Invalid, NotFound, TooMany, Unauthorized
 
 log = logging.getLogger("clm.api")
 
 #: The probes at the root speak the API's language too.
-PROBES = frozenset({"/healthz", "/readyz"})
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 #: What an answer of Django's own means: the contract's code, and a sentence.
 PLAIN = {
@@ -138,11 +140,20 @@ def of_accident(request: HttpRequest, error: Exception) -> HttpResponse:
     return error_response("internal_error", "Something went wrong in CLM.", {"reference": reference})
 
 
+def of_storage(request: HttpRequest, error: Exception) -> HttpResponse:
+    """Answer a database that cannot be written or does not answer; nothing of the request was kept."""
+    response = of_clm(request, storage.unavailable(error))
+    response["Retry-After"] = "30"
+    return response
+
+
 #: Which handler answers what is raised inside the API; the closest class counts.
 HANDLERS: dict[type[Exception], Any] = {
     Exception: of_accident,
     Http404: of_missing,
     ClmError: of_clm,
+    OperationalError: of_storage,
+    InterfaceError: of_storage,
     HttpError: of_ninja,
     ValidationError: of_validation,
     SuspiciousOperation: of_suspicion,

@@ -7,7 +7,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from clm_site import health, views
+from clm_site import health, metrics, views
 from clm_site.api import api
 
 admin.site.site_header = admin.site.site_title = "CLM administration"
@@ -25,6 +25,7 @@ urlpatterns = [
     path("api/v1/", api.urls),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
+    path("metrics", metrics.metrics, name="metrics"),
 ]
 
 handler404 = "clm_site.views.not_found"

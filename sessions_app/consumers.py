@@ -76,7 +76,7 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             await self.close(refused)
             return
         self._audience = rendering.join(self.audience_name, self.render)
-        await self.channel_layer.group_add(self.group, self.channel_name)
+        await feed.join(self.group, self.channel_name, self.feed_rang)
         await self._send_beat(0)
         # Many pages that come back at once, after a restart, are told with one rendering.
         self._hear(Ring("", -next(_connections), CONNECTED))
@@ -86,7 +86,7 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         """Stop listening."""
         if self._audience is None:
             return
-        await self.channel_layer.group_discard(self.group, self.channel_name)
+        await feed.leave(self.group, self.channel_name, self.feed_rang)
         rendering.leave(self.audience_name)
         for task in (self._beating, self._sending):
             if task is not None:
@@ -131,7 +131,11 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     async def _send_beat(self, count: int) -> None:
         # The time goes along: ages and deadlines are the server's, whatever the laptop's clock says.
-        await self.send(json.dumps({"beat": count, "now": time.time()}))
+        await self.send(json.dumps({"beat": count, "now": time.time(), **await self.with_beat()}))
+
+    async def with_beat(self) -> dict[str, str]:
+        """Return what goes along with a heartbeat: the same for the whole audience, and cheap."""
+        return {}
 
     # Who ---------------------------------------------------------------------------------------------------------
 

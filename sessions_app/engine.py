@@ -72,6 +72,7 @@ class Engine:
     """Claims and drives runs, at most `limit` at a time; sweeps; follows the log for other processes' events."""
 
     def __init__(self, *, limit: int | None = None) -> None:
+        from sessions_app import recovery
         from sessions_app.agents import config
 
         self.limit = limit or config.current().limits.concurrent_runs
@@ -83,6 +84,7 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._resources = AsyncExitStack()
         self._stopping = False
+        self._round = recovery.Round()
 
     # Life -------------------------------------------------------------------------------------------------------
 
@@ -117,6 +119,11 @@ class Engine:
         """Look for pending runs now."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._wake.set)
+
+    @property
+    def driving(self) -> int:
+        """How many runs it drives now."""
+        return len(self._driving)
 
     def cancel(self, run_id: int) -> None:
         """Cancel the run's drive on the engine's own loop."""
@@ -195,6 +202,9 @@ class Engine:
         from sessions_app import recovery
 
         await in_database(recovery.sweep)
+        # Reading checkpoints is no step of the database's thread, so it stands between two of them.
+        seen = await recovery.read(await in_database(self._round.next), self._saver)
+        await in_database(recovery.judge, seen)
 
 
 def _claim(worker: str, room: int) -> tuple[list[Run], bool]:

@@ -74,6 +74,8 @@ KINDS: dict[str, EventKind] = {
         _kind("gate_answered", "The agent answered a person", "gate_id inquiry_id", "answer error model checkpoint_id"),
         _kind("run_failed", "The run failed", "run_id error"),
         _kind("session.repaired", "The sweep put right what disagreed", "what"),
+        _kind("session.repair_asked", "A person must put right what disagrees", "card_id what"),
+        _kind("session.repair_closed", "What disagreed is put right", "card_id what cause"),
         _kind("run_recovered", "A run was taken up again", "run_id cause", "attempt"),
         _kind("lesson_extracted", "A lesson was noted", "lesson"),
     )

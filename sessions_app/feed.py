@@ -7,9 +7,10 @@ from there later (law L6). This is the only module that touches the channel laye
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,19 @@ if TYPE_CHECKING:
 
 #: The group that hears every event.
 EVERYTHING = "feed"
+
+#: Seconds that the layer may take, and for which one that did not answer is left alone.
+PATIENCE = 2.0
+REST = 5.0
+
+#: Takes a ring as the layer would deliver it.
+Hear = Callable[[dict[str, Any]], Awaitable[None]]
+
+log = logging.getLogger("clm.feed")
+
+#: The pages of this process, by the group that they hear.
+_here: dict[str, set[Hear]] = {}
+_dead_until = 0.0
 
 _loop: asyncio.AbstractEventLoop | None = None
 _recently_rung: deque[int] = deque(maxlen=10_000)
@@ -74,25 +88,74 @@ def _start_sending(bell: dict[str, Any]) -> None:
 
 
 async def _send(bell: dict[str, Any]) -> None:
-    layer = get_channel_layer()
-    # A dead layer costs freshness, never correctness: pages catch up from the database.
-    with suppress(OSError, RuntimeError):
-        for group in (EVERYTHING, group_of(bell["session_id"])):
-            if _heard(group):
-                await layer.group_send(group, {"type": "feed.rang", **bell})
+    """Ring through the layer; where that is dead, ring for the listeners of this process alone.
+
+    A dead layer costs freshness, never correctness: every process follows the log itself (`Tail`), so all of them hear
+    a poll later, and nobody waits for a connection that does not come.
+    """
+    global _dead_until
+    groups = (EVERYTHING, group_of(bell["session_id"]))
+    loop = asyncio.get_running_loop()
+    if loop.time() >= _dead_until:
+        layer = get_channel_layer()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                for group in groups:
+                    if _heard(group):
+                        await layer.group_send(group, {"type": "feed.rang", **bell})
+        except Exception:  # each layer raises its own
+            _dead_until = loop.time() + REST
+            log.exception("The channel layer is dead; this process rings for its own pages for %g s", REST)
+        else:
+            return
+    for group in groups:
+        for hear in list(_here.get(group, ())):
+            await hear({"type": "feed.rang", **bell})
+
+
+async def join(group: str, channel: str, hear: Hear) -> None:
+    """Let a page hear one group through the layer, and through this process while the layer is dead."""
+    _here.setdefault(group, set()).add(hear)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await get_channel_layer().group_add(group, channel)
+    except Exception:  # each layer raises its own
+        log.exception("The channel layer is dead; the page hears this process alone until it connects again")
+
+
+async def leave(group: str, channel: str, hear: Hear) -> None:
+    """Take back what `join` did."""
+    _here.get(group, set()).discard(hear)
+    if not _here.get(group):
+        _here.pop(group, None)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await get_channel_layer().group_discard(group, channel)
+    except Exception:  # each layer raises its own
+        log.warning("The channel layer is dead; a page left it without saying so", exc_info=True)
 
 
 @asynccontextmanager
 async def listening(group: str) -> AsyncIterator[Doorbell]:
-    """Hear one group's rings for as long as the block lasts."""
+    """Hear one group's rings for as long as the block lasts; over a dead layer there are none."""
     bind_loop()
     layer = get_channel_layer()
-    channel = await layer.new_channel()
-    await layer.group_add(group, channel)
+    channel = ""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            channel = await layer.new_channel()
+            await layer.group_add(group, channel)
+    except Exception:  # each layer raises its own
+        log.exception("The channel layer is dead; a stream reads the log without being rung")
+        channel = ""
     try:
         yield Doorbell(layer, channel)
     finally:
-        await layer.group_discard(group, channel)
+        if channel:
+            try:
+                await layer.group_discard(group, channel)
+            except Exception:  # each layer raises its own
+                log.warning("The channel layer is dead; a stream left it without saying so", exc_info=True)
 
 
 class Doorbell:
@@ -107,10 +170,13 @@ class Doorbell:
         try:
             # Not wait_for: on Python 3.11 it loses a cancellation that meets a ring.
             async with asyncio.timeout(seconds):
-                await self._layer.receive(self._channel)
+                if self._channel:
+                    await self._layer.receive(self._channel)
+                else:
+                    await asyncio.sleep(seconds)
         except TimeoutError:
             return False
-        return True
+        return bool(self._channel)
 
 
 class Tail:

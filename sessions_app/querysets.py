@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from django.core.exceptions import ValidationError
 from django.db import models
-from django.db.models import Case, IntegerField, Q, Value, When
+from django.db.models import Case, Exists, IntegerField, OuterRef, Q, Value, When
 from django.utils import timezone
 
 from sessions_app.append_only import AppendOnlyQuerySet
@@ -168,6 +168,13 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.filter(status=RunStatus.RUNNING).filter(
             Q(lease_until__lt=timezone.now()) | Q(worker__in=list(workers))
         )
+
+    def at_rest(self, *, since: datetime) -> RunQuerySet:
+        """Return runs that paused before `since`, of sessions that have not ended and where none came after them."""
+        later = self.model._default_manager.filter(session=OuterRef("session"), pk__gt=OuterRef("pk"))
+        return self.filter(
+            ~Exists(later), ~Q(session__status__in=TERMINAL), status=RunStatus.INTERRUPTED, ended_at__lt=since
+        ).order_by("pk")
 
 
 class SessionEventQuerySet(AppendOnlyQuerySet["SessionEvent"]):

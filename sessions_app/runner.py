@@ -12,6 +12,7 @@ from django.conf import settings
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, StateSnapshot
 
+from sessions_app import disk
 from sessions_app.agents import checkpoints, registry
 from sessions_app.agents.answers import arrived
 from sessions_app.agents.context import RunContext
@@ -25,6 +26,8 @@ log = logging.getLogger("clm.runner")
 
 #: Supersteps that one drive may take; a graph that turns in a circle ends as a failed run.
 RECURSION_LIMIT = 200
+#: Seconds before a run that met a full disk is tried again.
+BREATH = 5.0
 
 
 def is_graph_paused(snapshot: StateSnapshot) -> bool:
@@ -44,13 +47,22 @@ async def execute(run: Run, saver: registry.Saver) -> None:
                 snapshot = await _drive(run, saver)
             except Exception as error:
                 log.exception("%s failed", run)
-                await in_database(run.fail, f"{type(error).__name__}: {error}"[:2000])
+                if disk.is_full(error):
+                    await _give_back_later(run)
+                else:
+                    await in_database(run.fail, f"{type(error).__name__}: {error}"[:2000])
             else:
                 await _conclude(run, snapshot)
         finally:
             renewing.cancel()
             with suppress(asyncio.CancelledError):
                 await renewing
+
+
+async def _give_back_later(run: Run) -> None:
+    """Give a run back that met a full disk, which is no fault of its own; not at once, so that it does not spin."""
+    await asyncio.sleep(BREATH)
+    await in_database(run.release, cause="the disk was full", counts=False)
 
 
 async def _drive(run: Run, saver: registry.Saver) -> StateSnapshot:
@@ -111,7 +123,7 @@ async def _conclude(run: Run, snapshot: StateSnapshot) -> None:
         if is_graph_paused(snapshot):
             await in_database(
                 run.pause,
-                [_as_json(found) for found in snapshot.interrupts],
+                [as_json(found) for found in snapshot.interrupts],
                 checkpoint_id=str(snapshot.config["configurable"].get("checkpoint_id", "")),
             )
         elif snapshot.next:
@@ -122,10 +134,13 @@ async def _conclude(run: Run, snapshot: StateSnapshot) -> None:
     except Exception as error:
         # Nothing was written. The checkpoint has it all, so the run is tried again from there.
         log.exception("%s could not be concluded", run)
-        await in_database(run.release, cause=f"{type(error).__name__}: {error}"[:500])
+        if disk.is_full(error):
+            await _give_back_later(run)
+        else:
+            await in_database(run.release, cause=f"{type(error).__name__}: {error}"[:500])
 
 
-def _as_json(found: Any) -> dict[str, Any]:
+def as_json(found: Any) -> dict[str, Any]:
     """Return an interrupt as the plain data that a gate stores."""
     return {
         "id": found.id,

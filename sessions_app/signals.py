@@ -13,3 +13,7 @@ session_ended = Signal()
 
 #: The sweep runs. Sent with `dry_run`; a receiver returns the list of `Repair` that it made.
 sweeping = Signal()
+
+#: The sweep read checkpoints at which runs stopped. Sent with `seen` (a list of `recovery.Seen`) and `dry_run`; a
+#: receiver returns the list of `Repair` that it made.
+checkpoints_read = Signal()

@@ -86,6 +86,8 @@ def _fresh_feed() -> Iterator[None]:
     yield
     feed._loop = None
     feed._recently_rung.clear()
+    feed._here.clear()
+    feed._dead_until = 0.0
 
 
 def _person(name: str, *groups: str, **fields: Any) -> User:

@@ -1,10 +1,23 @@
-"""The gate, the audit row of one interrupt, and what people do about it."""
+"""The gate, the audit row of one interrupt, what people do about it, and what the sweep found."""
 
 from approvals_app.models.audit_check import AuditCheck
+from approvals_app.models.comparison import Comparison
 from approvals_app.models.decision import Decision
 from approvals_app.models.gate import DIGESTED, Gate
 from approvals_app.models.gate_call import GateCall
 from approvals_app.models.inquiry import Inquiry, Reply
+from approvals_app.models.repair_card import RepairCard
 from approvals_app.models.saved_view import SavedView
 
-__all__ = ["DIGESTED", "AuditCheck", "Decision", "Gate", "GateCall", "Inquiry", "Reply", "SavedView"]
+__all__ = [
+    "DIGESTED",
+    "AuditCheck",
+    "Comparison",
+    "Decision",
+    "Gate",
+    "GateCall",
+    "Inquiry",
+    "RepairCard",
+    "Reply",
+    "SavedView",
+]

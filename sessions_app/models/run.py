@@ -20,6 +20,9 @@ from sessions_app.storable import storable
 if TYPE_CHECKING:
     from sessions_app.agents.registry import Outcome
 
+#: How the error of a run begins that was lost too often.
+GIVEN_UP = "Given up"
+
 
 class Run(models.Model):
     """One drive of a session's graph. The row is the request for work; whoever is awake claims it.
@@ -115,7 +118,7 @@ class Run(models.Model):
 
     def renew(self) -> bool:
         """Hold the lease longer; False means the run is no longer this worker's and must stop."""
-        return self._swap_mine(lease_until=timezone.now() + _lease())
+        return swap(Run, self._mine(), lease_until=timezone.now() + _lease())
 
     def pause(self, interrupts: list[dict[str, Any]], *, checkpoint_id: str) -> bool:
         """End the run `interrupted`; the same transaction opens the gates and moves the session.
@@ -143,30 +146,39 @@ class Run(models.Model):
 
     def fail(self, error: str) -> bool:
         """End the run `failed` and the session in `error`, with the reason in both and in the log."""
+        return self._fail(error, self._mine())
+
+    def _fail(self, error: str, held: dict[str, Any]) -> bool:
         error = storable(error)
         with log_transaction():
-            if not self._end(RunStatus.FAILED, error=error):
+            if not self._end(RunStatus.FAILED, error=error, held=held):
                 return False
             SessionEvent.append(self.session_id, "run_failed", {"run_id": self.pk, "error": error})
             self.session.move(SessionStatus.ERROR, cause="run failed", resolution=error)
         return True
 
     def release(self, *, cause: str, counts: bool = True) -> bool:
-        """Give a running run back for anybody to claim: a clean stop, or a worker found dead.
+        """Give this worker's own run back for anybody to claim: a clean stop, or an end that could not be written.
 
         At CLM_MAX_ATTEMPTS losses it fails instead, so that a run that kills its worker ends. A claim that ended for
         no fault of the run's does not count.
         """
+        return self._give_back(self._mine(), cause=cause, counts=counts)
+
+    def take_away(self, *, cause: str) -> bool:
+        """Release the run of a worker that is gone, unless it has shown itself since this row was read.
+
+        A slow worker may renew its lease between the sweep's look and this: the lease that was read is part of the
+        swap, so whoever renewed keeps the run.
+        """
+        return self._give_back({**self._mine(), "lease_until": self.lease_until}, cause=cause, counts=True)
+
+    def _give_back(self, held: dict[str, Any], *, cause: str, counts: bool) -> bool:
         losses = self.losses + counts
         with log_transaction():
             if losses >= settings.CLM_MAX_ATTEMPTS:
-                return self.fail(f"Given up after {losses} attempts: {cause}.")
-            back = self._swap_mine(
-                status=RunStatus.PENDING,
-                worker="",
-                lease_until=None,
-                losses=losses,
-            )
+                return self._fail(f"{GIVEN_UP} after {losses} attempts: {cause}.", held)
+            back = swap(Run, held, status=RunStatus.PENDING, worker="", lease_until=None, losses=losses)
             if back:
                 SessionEvent.append(
                     self.session_id,
@@ -176,17 +188,18 @@ class Run(models.Model):
                 transaction.on_commit(engine.wake, robust=True)
         return back
 
-    def _end(self, status: RunStatus, **said: str) -> bool:
-        ended = self._swap_mine(status=status, ended_at=timezone.now(), lease_until=None, **said)
+    def _end(self, status: RunStatus, *, held: dict[str, Any] | None = None, **said: str) -> bool:
+        held = self._mine() if held is None else held
+        ended = swap(Run, held, status=status, ended_at=timezone.now(), lease_until=None, **said)
         if ended:
             self.status = status
             for name, value in said.items():
                 setattr(self, name, value)
         return ended
 
-    def _swap_mine(self, **changes: Any) -> bool:
-        mine = {"pk": self.pk, "status": RunStatus.RUNNING, "worker": self.worker, "attempt": self.attempt}
-        return swap(Run, mine, **changes)
+    def _mine(self) -> dict[str, Any]:
+        """Return what the row must be for this worker to write: running, and claimed by it this time."""
+        return {"pk": self.pk, "status": RunStatus.RUNNING, "worker": self.worker, "attempt": self.attempt}
 
 
 def _lease() -> timedelta:

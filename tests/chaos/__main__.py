@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import httpx
@@ -31,7 +32,7 @@ PATIENCE = 8.0
 class Desk:
     """One installation through all its deaths."""
 
-    def __init__(self, directory: Path, database_url: str) -> None:
+    def __init__(self, directory: Path, database_url: str, *, attempts: int = 100) -> None:
         self.directory = directory
         self.port = free_port()
         config = directory / "chaos.toml"
@@ -43,8 +44,8 @@ class Desk:
             CLM_GRAPHS="chaos=tests.chaos.graph.spec",
             CLM_OPEN_LOOPBACK="1",
             CLM_LOG_LEVEL="ERROR",
-            # Whoever kills here is not the run: none is to be given up for it.
-            CLM_MAX_ATTEMPTS="100",
+            # Whoever kills here is not the run: none is to be given up for it, unless that is what is tried.
+            CLM_MAX_ATTEMPTS=str(attempts),
         )
         if database_url:
             self.env["DATABASE_URL"] = database_url
@@ -94,6 +95,14 @@ class Desk:
         if self.process is not None:
             self.process.wait(10)
 
+    def is_consistent(self) -> bool:
+        """Ask the server whether it has compared everything since it started, and found nothing wrong."""
+        try:
+            found = self.client.get(f"http://127.0.0.1:{self.port}/readyz")
+            return found.status_code == 200 and found.json()["comparison"]["disagreements"] == 0
+        except (httpx.HTTPError, KeyError, TypeError, json.JSONDecodeError):
+            return False
+
     # The people ---------------------------------------------------------------------------------------------------
 
     def work(self, *, submit: bool) -> None:
@@ -140,6 +149,14 @@ class Desk:
         """Count, from the database alone, what breaks L1 or L7, as it stands while nobody runs."""
         return int(self._shell(_COUNT).strip().splitlines()[-1])
 
+    def given_up(self) -> set[str]:
+        """Return the sessions that ended because a run of theirs was lost too often."""
+        return set(self._shell(_GIVEN_UP).split())
+
+    def endings(self, sessions: set[str]) -> str:
+        """Say how these sessions stand and what befell them, for whoever looks into it."""
+        return self._shell(_ENDINGS.format(sessions=sorted(sessions)))
+
     def _manage(self, *args: str) -> str:
         done = manage(*args, env=self.env)
         assert done.returncode == 0, done.stderr
@@ -160,6 +177,22 @@ for session in Session.objects.all():
     wrong += session.version != session.events.count()
 print(wrong)
 """
+_GIVEN_UP = """
+from sessions_app.models import SessionEvent
+from sessions_app.models.run import GIVEN_UP
+for event in SessionEvent.objects.filter(kind="run_failed", session__status="error"):
+    if event.payload["error"].startswith(GIVEN_UP):
+        print(event.session_id)
+"""
+_ENDINGS = """
+from sessions_app.models import Session
+for session in Session.objects.filter(pk__in={sessions}):
+    print(session.pk, session.status, session.resolution)
+    for call in session.tool_calls.all():
+        print("   ", call.tool_call_id, call.status, call.error)
+    for event in session.events.all():
+        print("   ", event.seq, event.kind, str(event.payload)[:200])
+"""
 
 
 def main() -> int:
@@ -167,12 +200,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--attempts", type=int, default=100, help="CLM_MAX_ATTEMPTS: after so many losses, given up")
     parser.add_argument("--database-url", default=os.environ.get("CLM_CHAOS_DATABASE_URL", ""))
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
     directory = Path(tempfile.mkdtemp(prefix="clm-chaos-"))
     try:
-        result = run(Desk(directory, given.database_url), kills=given.kills, randomly=random.Random(seed))
+        result = run(
+            Desk(directory, given.database_url, attempts=given.attempts),
+            kills=given.kills,
+            randomly=random.Random(seed),
+        )
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     print(f"\n{'SQLite' if not given.database_url else 'PostgreSQL'}, seed {seed}")
@@ -184,21 +222,31 @@ def main() -> int:
 def run(desk: Desk, *, kills: int, randomly: random.Random) -> dict[str, Any]:
     """Kill the desk so many times, let it finish, and count."""
     died: Counter[str] = Counter()
+    consistent_after: list[float] = []
     wrong = 0
     slowest = 0.0
     for number in range(1, kills + 1):
         point = points.draw(randomly)
+        began = time.monotonic()
         slowest = max(slowest, desk.start(point))
+        consistent = False
         until = time.monotonic() + PATIENCE
         while desk.alive and time.monotonic() < until:
+            if not consistent and desk.is_consistent():
+                consistent = True
+                consistent_after.append(time.monotonic() - began)
             desk.work(submit=True)
         died[point.partition(":")[0] if not desk.alive else "where it stood"] += 1
         desk.kill()
         if number % 10 == 0 or number == kills:
             wrong += desk.disagreements()
             print(f"  {number} kills, {len(desk.submitted)} sessions, {wrong} disagreements", flush=True)
+    began = time.monotonic()
     desk.start()
     until = time.monotonic() + 60
+    while not desk.is_consistent() and time.monotonic() < until:
+        time.sleep(0.02)
+    consistent_after.append(time.monotonic() - began)
     while desk.open_sessions() and time.monotonic() < until:
         desk.work(submit=False)
         time.sleep(0.02)
@@ -206,15 +254,22 @@ def run(desk: Desk, *, kills: int, randomly: random.Random) -> dict[str, Any]:
     desk.kill()
     done = Counter(desk.effects())
     expected = {f"{session} {target}" for session in desk.submitted for target in STRIKES}
+    given_up = desk.given_up()
+    missing = expected - done.keys()
+    not_run = {strike for strike in missing if strike.partition(" ")[0] not in given_up}
+    if not_run and not left:
+        print(desk.endings({strike.partition(" ")[0] for strike in not_run}))
     return {
         "kills": kills,
         "by point": ", ".join(f"{point} {count}" for point, count in sorted(died.items())),
         "sessions": len(desk.submitted),
         "gates lost": len(left),
         "tools run twice": sum(count - 1 for count in done.values()),
-        "tools not run": len(expected - done.keys()) if not left else "-",
+        "tools not run": len(not_run) if not left else "-",
+        "given up": f"{len(given_up)} sessions, {len(missing - not_run)} strikes",
         "statuses wrong": wrong + desk.disagreements(),
         "slowest start, seconds": round(slowest, 1),
+        "seconds to consistent": f"{median(consistent_after):.1f} median, {max(consistent_after):.1f} worst",
     }
 
 

@@ -32,6 +32,16 @@ POINTS = {
     "decide.after": 6,
     "pause.before": 6,
     "pause.after": 6,
+    "take.before": 6,
+    "take.after": 6,
+    "resume.before": 4,
+    "resume.after": 4,
+    "finish.before": 2,
+    "finish.after": 2,
+    "release.before": 2,
+    "release.after": 2,
+    "sweep.before": 3,
+    "sweep.after": 3,
     "random": 2500,
 }
 
@@ -64,14 +74,20 @@ def install() -> None:
     from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
+    from approvals_app import consistency
     from approvals_app.models import Gate
-    from sessions_app.models import Run, ToolCall
+    from sessions_app.models import Run, Session, ToolCall
 
     _around(BaseDatabaseWrapper, "_commit", "commit")
     _around(ToolCall, "claim", "claim")
     _around(ToolCall, "settle", "settle")
     _around(Gate, "decide", "decide")
     _around(Run, "pause", "pause")
+    _around(Run, "claim", "take")
+    _around(Session, "resume", "resume")
+    _around(Run, "finish", "finish")
+    _around(Run, "take_away", "release")
+    _around(consistency, "put_right", "sweep")
     for saver in (AsyncSqliteSaver, AsyncPostgresSaver):
         _around_async(saver, "aput", "checkpoint")
         _around_async(saver, "aput_writes", "writes")
@@ -79,7 +95,7 @@ def install() -> None:
         threading.Timer(int(_nth) / 1000, die).start()
 
 
-def _around(owner: type, name: str, point: str) -> None:
+def _around(owner: Any, name: str, point: str) -> None:
     real: Callable[..., Any] = getattr(owner, name)
 
     @wraps(real)

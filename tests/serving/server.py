@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,19 @@ class RunningServer:
         self.process.send_signal(how)
         return self.process.wait(seconds)
 
+    def wait_until_ready(self, *, seconds: float = 120) -> None:
+        """Return when every part of it works."""
+        until = time.monotonic() + seconds
+        while True:
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < until, f"not up in time: {self.output}"
+            try:
+                if httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.1)
+
     def session(self, session_id: str) -> dict[str, Any]:
         """Return the session as the API gives it."""
         return dict(httpx.get(f"{self.url}/api/v1/sessions/{session_id}", timeout=10).raise_for_status().json())
@@ -91,7 +104,9 @@ class RunningServer:
 
 
 @contextmanager
-def serving(directory: Path, *args: str, port: int | None = None, **more: str) -> Iterator[RunningServer]:
+def serving(
+    directory: Path, *args: str, port: int | None = None, command: Sequence[str] = ("manage.py", "serve"), **more: str
+) -> Iterator[RunningServer]:
     """Migrate, start `serve` and wait until it answers; killed at the end if it still runs."""
     port = port or free_port()
     env = environment(directory, port, **more)
@@ -99,19 +114,11 @@ def serving(directory: Path, *args: str, port: int | None = None, **more: str) -
     assert migrated.returncode == 0, migrated.stderr
     with (directory / "serve.out").open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "manage.py", "serve", *args], cwd=ROOT, env=env, stdout=out, stderr=out, text=True
+            [sys.executable, *command, *args], cwd=ROOT, env=env, stdout=out, stderr=out, text=True
         )
     server = RunningServer(process, directory, port, env)
     try:
-        until = time.monotonic() + 40
-        while True:
-            assert process.poll() is None, server.output
-            assert time.monotonic() < until, f"not up in time: {server.output}"
-            try:
-                if httpx.get(f"{server.url}/readyz", timeout=2).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                time.sleep(0.1)
+        server.wait_until_ready()
         yield server
     finally:
         if process.poll() is None:
