@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from approvals_app.states import GateStatus
+from sessions_app import statements
 from sessions_app.exceptions import LogIsAppendOnly
 from sessions_app.querysets import Page, keyset_page
 
@@ -69,9 +70,9 @@ class GateQuerySet(models.QuerySet["Gate"]):
             descending=newest_first,
         )
 
-    def swap(self, pk: int, old: GateStatus, **changes: Any) -> bool:
-        """Change one gate if it still stands at `old`; the only update that gates know."""
-        return bool(super().filter(pk=pk, status=old)._raw_update(**changes))
+    def swap(self, pk: int, old: GateStatus, only: dict[str, Any], **changes: Any) -> bool:
+        """Change one gate if it still stands at `old` and `only` holds; the only update that gates know."""
+        return statements.swap(self.model, {"pk": pk, "status": old, **only}, **changes)
 
     def _raw_update(self, **changes: Any) -> int:
         return super().update(**changes)

@@ -10,10 +10,10 @@ from django.views.decorators.http import require_POST, require_safe
 
 from approvals_app.forms import DECIDED, PENDING, DecisionForm, QueueFilter
 from approvals_app.models import Decision, Gate
+from approvals_app.outcome import outcomes_of
 from approvals_app.states import Channel
 from sessions_app.decorators import PersonRequest, is_htmx, page, status_of
 from sessions_app.exceptions import ClmError
-from sessions_app.models import ToolCall
 
 PAGE_SIZE = 50
 
@@ -88,17 +88,15 @@ def _show(
     refused: ClmError | None = None,
     status: int = 200,
 ) -> HttpResponse:
-    ledger = {}
-    if not gate.pending:
-        ids = [call["tool_call_id"] for call in gate.calls]
-        rows = ToolCall.objects.filter(session_id=gate.session_id, thread_id=gate.run.thread_id, tool_call_id__in=ids)
-        ledger = {row.tool_call_id: row for row in rows}
+    decision = None if gate.pending else gate.decision
+    outcomes = outcomes_of(gate, decision)
     context = {
         "gate": gate,
         "session": gate.session,
-        "calls": [(call, ledger.get(call["tool_call_id"])) for call in gate.calls],
+        "calls": [(outcome.call, outcome.row) for outcome in outcomes],
+        "outcomes": outcomes,
         "form": form or DecisionForm(gate=gate, initial={"digest": gate.digest}),
-        "decision": None if gate.pending else gate.decision,
+        "decision": decision,
         "why_not": gate.refusal_for(request.user) if gate.pending else "",
         "refused": refused,
         "kept": form.said if form and refused and not gate.pending else "",
