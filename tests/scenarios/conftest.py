@@ -14,6 +14,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from channels.db import database_sync_to_async
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from langgraph.checkpoint.memory import InMemorySaver
@@ -113,6 +114,16 @@ def rules(tmp_path: Path, settings: Any) -> Iterator[Callable[[str], None]]:
 
     yield write
     config.current.cache_clear()
+
+
+@pytest.fixture
+def saved_for_real(transactional_db: None, tmp_path: Path, settings: Any) -> None:
+    """Let the product's own checkpointer begin empty: its tables outlive a test, and session ids come again."""
+    settings.CLM_DATA_DIR = tmp_path
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            for table in ("checkpoints", "checkpoint_blobs", "checkpoint_writes", "checkpoint_migrations"):
+                cursor.execute(f"DROP TABLE IF EXISTS {table}")
 
 
 #: Rules for the tools of the scenarios: `lab:read` runs, `lab:notify` runs and is told, `lab:wipe` never runs.

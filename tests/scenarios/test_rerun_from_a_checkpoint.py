@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,14 +217,7 @@ def test_the_attempts_say_from_where_who_when_and_how_each_ended(stored: Bench) 
     assert (session.status, session.resolution) == ("resolved", "it is well again")
 
 
-@pytest.fixture
-def on_disk(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Bench:
-    """The product's own checkpointer: a SQLite file, or the PostgreSQL that the tests run on."""
-    settings.CLM_DATA_DIR = tmp_path
-    return bench
-
-
-def test_it_works_with_the_savers_of_the_product(on_disk: Bench) -> None:
+def test_it_works_with_the_savers_of_the_product(bench: Bench, saved_for_real: None) -> None:
     seen: list[str] = []
 
     def drive(session: Session) -> Session:
@@ -234,18 +226,18 @@ def test_it_works_with_the_savers_of_the_product(on_disk: Bench) -> None:
                 assert connection.vendor == "postgresql" or isinstance(saver, AsyncSqliteSaver)
                 await runner.execute(run, saver)
 
-        run = on_disk.claim(session)
+        run = bench.claim(session)
         async_to_sync(once)()
         session.refresh_from_db()
         return session
 
-    session = drive(on_disk.submit(steps(seen, asks="second")))
-    on_disk.decide(on_disk.gate(session))
+    session = drive(bench.submit(steps(seen, asks="second")))
+    bench.decide(bench.gate(session))
     assert drive(session).status == "resolved"
     seen.clear()
     session.rerun(since=before(session, "second"))
     session = drive(session)
-    on_disk.decide(on_disk.gate(session))
+    bench.decide(bench.gate(session))
     session = drive(session)
     assert (session.status, seen) == ("resolved", ["second", "second", "third"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,9 +28,8 @@ async def _serve(runs: list[Any]) -> None:
 
 
 def test_s07_a_hundred_pending_gates_are_there_after_a_restart_in_order_and_their_links_decide(
-    bench: Bench, client: Client, tmp_path: Path, settings: Any
+    bench: Bench, client: Client, saved_for_real: None
 ) -> None:
-    settings.CLM_DATA_DIR = tmp_path
     name = register("restarted", graph_of(("asks", pausing)))
     sessions = [
         Session.submit(query=f"number {number}", environment="dev", graph=name, requester=bench.requester)
