@@ -197,8 +197,7 @@ def put_right(*, dry_run: bool = False) -> list[Repair]:
         else:
             if done:
                 repairs.append(Repair(session_id, kind.text, kind.remedy))
-    _close_cards()
-    cards = RepairCard.objects.open().count()
+    cards = _close_cards()
     alone = sum(kind.repair is not None for _, kind in found.disagreeing)
     Comparison(
         checked_at=timezone.now(),
@@ -227,12 +226,16 @@ def _ask(session_id: str, kind: Disagreement) -> bool:
     return RepairCard.ask(session_id, kind=kind.name, what=kind.text, remedy=kind.remedy)
 
 
-def _close_cards() -> None:
-    """Close the cards whose disagreement is not there any more, whoever put it right."""
+def _close_cards() -> int:
+    """Close the cards whose disagreement is not there any more, whoever put it right; return how many are left."""
+    left = 0
     for card in RepairCard.objects.open():
         kind = BY_HAND.get(card.kind)
         if kind is None or not Session.objects.filter(kind.found, pk=card.session_id).exists():
             card.close(ending="it is no longer so")
+        else:
+            left += 1
+    return left
 
 
 # Checkpoints ----------------------------------------------------------------------------------------------------

@@ -49,7 +49,11 @@ class Comparison(models.Model):
         values: dict[str, Any] = {
             field.name: getattr(self, field.name) for field in self._meta.fields if not field.primary_key
         }
-        Comparison.objects.update_or_create(pk=self.ONLY, defaults=values)
+        if before is None:
+            # The first one ever; two processes that start together make one row.
+            Comparison.objects.update_or_create(pk=self.ONLY, defaults=values)
+        else:
+            Comparison.objects.filter(pk=self.ONLY).update(**values)
 
     # What it says -----------------------------------------------------------------------------------------------
 
