@@ -13,6 +13,8 @@ from pydantic import Field
 
 from approvals_app.exceptions import AnswerUnfit, NotYours
 from approvals_app.models import Decision, Gate
+from approvals_app.outcome import CallOutcome as Outcome
+from approvals_app.outcome import outcomes_of
 from approvals_app.querysets import GateQuerySet
 from approvals_app.states import (
     NEWEST_FIRST,
@@ -140,6 +142,17 @@ class GateRow(Answer):
     refusal: str
 
 
+class CallOutcome(Answer):
+    """What became of one call by this gate: decided, dispatched and executed are three facts."""
+
+    tool_call_id: str
+    decided_at: Instant | None
+    dispatched_at: Instant | None
+    finished_at: Instant | None
+    status: str
+    result_excerpt: str
+
+
 class GateAnswer(GateRow):
     """A gate with everything that an approver is shown."""
 
@@ -150,6 +163,9 @@ class GateAnswer(GateRow):
     consequence: dict[str, Any]
     evidence: dict[str, Any]
     response_schema: dict[str, Any] | None
+    on_expiry: str
+    execution_expires_after: int
+    outcome: list[CallOutcome]
 
 
 class GatePage(Answer):
@@ -401,8 +417,9 @@ def _describe_intervention(gate: Gate) -> dict[str, Any]:
 
 def describe_gate(gate: Gate, viewer: Any) -> dict[str, Any]:
     """Return one gate with everything that an approver is shown."""
+    decision = gate.decision
     return {
-        **_row(gate, gate.decision, viewer),
+        **_row(gate, decision, viewer),
         "calls": gate.calls,
         "reasoning": gate.reasoning,
         "rule": gate.rule,
@@ -410,6 +427,9 @@ def describe_gate(gate: Gate, viewer: Any) -> dict[str, Any]:
         "consequence": gate.consequence,
         "evidence": gate.evidence,
         "response_schema": gate.response_schema,
+        "on_expiry": gate.on_expiry,
+        "execution_expires_after": round(gate.execution_expires_after.total_seconds()),
+        "outcome": [_describe_outcome(outcome) for outcome in outcomes_of(gate, decision)],
     }
 
 
@@ -449,6 +469,17 @@ def _describe_decision(decision: Decision) -> dict[str, Any]:
         "edited_args": decision.edited_args,
         "approver_note": decision.approver_note,
         "ts": instant(decision.created_at),
+    }
+
+
+def _describe_outcome(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "tool_call_id": outcome.call["tool_call_id"],
+        "decided_at": instant(outcome.decided_at),
+        "dispatched_at": instant(outcome.dispatched_at),
+        "finished_at": instant(outcome.finished_at),
+        "status": outcome.status,
+        "result_excerpt": outcome.excerpt,
     }
 
 

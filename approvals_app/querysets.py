@@ -11,6 +11,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from approvals_app.states import CALLS_IN, GATES_IN, LET_RUN, OLDEST_FIRST, GateStatus, QueueTab
+from sessions_app import statements
 from sessions_app.exceptions import LogIsAppendOnly
 from sessions_app.querysets import Page, following, keyset_page
 
@@ -192,9 +193,9 @@ class GateQuerySet(models.QuerySet["Gate"]):
             shown=whole.select_related("session").defer(*LONG),
         )
 
-    def swap(self, pk: int, old: GateStatus, **changes: Any) -> bool:
-        """Change one gate if it still stands at `old`; the only update that gates know."""
-        return bool(super().filter(pk=pk, status=old)._raw_update(**changes))
+    def swap(self, pk: int, old: GateStatus, only: dict[str, Any], **changes: Any) -> bool:
+        """Change one gate if it still stands at `old` and `only` holds; the only update that gates know."""
+        return statements.swap(self.model, {"pk": pk, "status": old, **only}, **changes)
 
     def _raw_update(self, **changes: Any) -> int:
         return super().update(**changes)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from django.db.models.signals import post_save
 from django.utils import timezone
 
-from approvals_app import asking, consistency, requests, rules
+from approvals_app import asking, consistency, expiry, requests, rules
 from approvals_app.models import Gate, RepairCard
 from approvals_app.snapshot import evidence_of, headline_of, words_of
 from approvals_app.states import GateKind
@@ -18,14 +17,13 @@ from sessions_app.models import Run, Session, SessionEvent, ToolCall
 from sessions_app.recovery import Repair, Seen
 from sessions_app.states import SessionStatus
 
-log = logging.getLogger("clm.gates")
-
 
 def connect() -> None:
     """Wire the receivers; called once, when the app is ready."""
     signals.run_interrupted.connect(open_gates, dispatch_uid="open_gates")
     signals.session_ended.connect(cancel_gates, dispatch_uid="cancel_gates")
-    signals.sweeping.connect(expire_gates, dispatch_uid="expire_gates")
+    signals.sweeping.connect(expiry.expire_gates, dispatch_uid="expire_gates")
+    signals.sweeping.connect(expiry.lapse_calls, dispatch_uid="lapse_calls")
     signals.sweeping.connect(repair, dispatch_uid="repair")
     signals.sweeping.connect(take_up_inquiries, dispatch_uid="take_up_inquiries")
     signals.checkpoints_read.connect(repair_pauses, dispatch_uid="repair_pauses")
@@ -68,20 +66,6 @@ def cancel_gates(session: Session, cause: str, **kwargs: Any) -> None:
         gate.cancel(cause=cause)
 
 
-def expire_gates(dry_run: bool = False, **kwargs: Any) -> list[Repair]:
-    """Write down the gates whose time is over; deciding them was refused from that instant on."""
-    repairs = []
-    for gate in Gate.objects.overdue().select_related("session", "run"):
-        try:
-            expired = dry_run or gate.expire()
-        except Exception:
-            log.exception("Gate %s could not be expired; the sweep goes on to the others", gate.pk)
-        else:
-            if expired:
-                repairs.append(Repair(gate.session_id, f"gate {gate.pk} ({gate.headline}) expired"))
-    return repairs
-
-
 def take_up_inquiries(dry_run: bool = False, **kwargs: Any) -> list[Repair]:
     """Have questions answered that a crash cut off: nothing disagrees meanwhile, so there is no repair to tell of."""
     if not dry_run:
@@ -109,9 +93,11 @@ def _gate_of(run: Run, found: dict[str, Any], checkpoint_id: str) -> Gate:
     """Return the unsaved gate of one interrupt, with the snapshot that the approver will be shown."""
     asked = requests.read(found["value"], found["response_schema"])
     call: dict[str, Any] = asked.calls[0] if asked.calls else {"tool_call_id": "", "tool": "", "args": {}}
-    ledger = ToolCall.objects.filter(
-        session_id=run.session_id, thread_id=run.thread_id, tool_call_id=call["tool_call_id"]
-    ).first()
+    ids = [one["tool_call_id"] for one in asked.calls]
+    rows = ToolCall.objects.filter(session_id=run.session_id, thread_id=run.thread_id, tool_call_id__in=ids)
+    judged = {row.tool_call_id: row for row in rows}
+    ledger = judged.get(call["tool_call_id"])
+    terms = _terms(asked.kind, [judged.get(one) for one in ids])
     environment = run.session.environment
     means = consequence.consequence(call["tool"], call["args"], environment=environment) if call["tool"] else None
     return Gate(
@@ -136,5 +122,14 @@ def _gate_of(run: Run, found: dict[str, Any], checkpoint_id: str) -> Gate:
         allowed=list(asked.allowed),
         response_schema=found["response_schema"],
         request=found["value"],
-        expires_at=rules.expiry(timezone.now(), config.current().approvals.expires_after),
+        expires_at=timezone.now() + terms.expires_after,
+        on_expiry=terms.on_expiry,
+        execution_expires_after=terms.execution_expires_after,
     )
+
+
+def _terms(kind: GateKind, calls: list[ToolCall | None]) -> rules.Terms:
+    """Return the terms of a gate, from the rules that its calls were judged by."""
+    current = config.current()
+    named = {rule.name: rule for rule in current.risk.rules}
+    return rules.terms(kind, [named.get(call.rule) if call else None for call in calls], current.approvals)

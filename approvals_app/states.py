@@ -48,6 +48,14 @@ class InquiryStatus(TextChoices):
     UNANSWERED = "unanswered", "was not answered"
 
 
+class OnExpiry(TextChoices):
+    """What happens when nobody decides a gate in time. Whichever it is, nothing is run."""
+
+    REJECT = "reject", "the call is rejected and the agent goes on"
+    STOP = "stop", "the session is stopped"
+    ESCALATE = "escalate", "the session is escalated"
+
+
 class Channel(TextChoices):
     """Through which surface a decision came."""
 

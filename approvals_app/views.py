@@ -14,11 +14,11 @@ from django.views.decorators.http import require_POST, require_safe
 
 from approvals_app.forms import DecisionForm, QueueFilter, SavedViewForm
 from approvals_app.models import Comparison, Gate, RepairCard, SavedView
+from approvals_app.outcome import outcomes_of
 from approvals_app.querysets import GateQuerySet
 from approvals_app.states import COUNTED, Channel, Grouping, QueueTab, order_of
 from sessions_app.decorators import PersonRequest, is_htmx, page, status_of
 from sessions_app.exceptions import ClmError
-from sessions_app.models import ToolCall
 
 PAGE_SIZE = 50
 #: How far the page counts in a tab that keeps growing; the API counts to the end.
@@ -174,15 +174,15 @@ def _show(
     refused: ClmError | None = None,
     status: int = 200,
 ) -> HttpResponse:
-    ledger = {}
-    if not gate.pending:
-        ledger = {row.tool_call_id: row for row in ToolCall.objects.filter(gate_calls__gate=gate)}
+    decision = None if gate.pending else gate.decision
+    outcomes = outcomes_of(gate, decision)
     context = {
         "gate": gate,
         "session": gate.session,
-        "calls": [(call, ledger.get(call["tool_call_id"])) for call in gate.calls],
+        "calls": [(outcome.call, outcome.row) for outcome in outcomes],
+        "outcomes": outcomes,
         "form": form or DecisionForm(gate=gate, initial={"digest": gate.digest}),
-        "decision": None if gate.pending else gate.decision,
+        "decision": decision,
         "why_not": gate.refusal_for(request.user) if gate.pending else "",
         "refused": refused,
         "kept": form.said if form and refused and not gate.pending else "",

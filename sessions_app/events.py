@@ -61,6 +61,8 @@ KINDS: dict[str, EventKind] = {
             "tool_call_id excerpt",
         ),
         _kind("tool_refused", "A tool call was refused", "tool agent why", "tool_call_id args risk"),
+        _kind("tool_dispatched", "An approved call was let through", "tool agent tool_call_id args decision_id"),
+        _kind("tool_lapsed", "An approved call was not run", "tool agent tool_call_id why decision_id", "expires_at"),
         _kind("gate_fired", "A gate opened", "gate_id tool agent reason risk", "kind expires_at digest"),
         _kind(
             "gate_decided",
@@ -68,7 +70,7 @@ KINDS: dict[str, EventKind] = {
             "gate_id decision actor channel",
             "tool rationale digest decision_id seal",
         ),
-        _kind("gate_expired", "Nobody decided in time", "gate_id tool", "expires_at"),
+        _kind("gate_expired", "Nobody decided in time", "gate_id tool", "expires_at on_expiry"),
         _kind("gate_cancelled", "The gate went with its session", "gate_id tool cause"),
         _kind("gate_asked", "A person asked the agent", "gate_id inquiry_id actor question channel"),
         _kind("gate_answered", "The agent answered a person", "gate_id inquiry_id", "answer error model checkpoint_id"),

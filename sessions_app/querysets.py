@@ -195,3 +195,7 @@ class ToolCallQuerySet(models.QuerySet["ToolCall"]):
     def open(self) -> ToolCallQuerySet:
         """Keep the calls that may run or are running: approved, or claimed and not settled."""
         return self.filter(status__in=[CallStatus.APPROVED, CallStatus.EXECUTING])
+
+    def overdue(self) -> ToolCallQuerySet:
+        """Keep the approved calls whose time to start is over."""
+        return self.filter(status=CallStatus.APPROVED, grant__expires_at__lte=timezone.now().isoformat())

@@ -33,6 +33,8 @@ def insert(row: models.Model, *, once: bool = False) -> bool:
 def swap(model: type[models.Model], expected: Mapping[str, Any], **changes: Any) -> bool:
     """Change the one row that still is as `expected` (field by field), as `filter(…).update(…)` would, and say if.
 
+    A field's name may end in `__lte` or `__gt`, as in a filter.
+
     The compare-and-swap behind most verbs: of two that read the same, one finds the row changed and writes nothing.
     """
     nulls = frozenset(name for name, value in expected.items() if value is None)
@@ -43,6 +45,9 @@ def swap(model: type[models.Model], expected: Mapping[str, Any], **changes: Any)
         cursor.execute(statement, values)
         return bool(cursor.rowcount)
 
+
+#: How a field is compared, by what stands after its name.
+_COMPARED = {"": "=", "lte": "<=", "gt": ">"}
 
 _Fields = tuple["models.Field[Any, Any]", ...]
 
@@ -65,10 +70,15 @@ def _swap(
     model: type[models.Model], changed: tuple[str, ...], expected: tuple[str, ...], nulls: frozenset[str], vendor: str
 ) -> tuple[str, _Fields]:
     def field(name: str) -> Any:
+        name = name.partition("__")[0]
         return model._meta.pk if name == "pk" else model._meta.get_field(name)
 
+    def test(name: str) -> str:
+        how = "IS NULL" if name in nulls else f"{_COMPARED[name.partition('__')[2]]} %s"
+        return f"{_column(field(name))} {how}"
+
     sets = ", ".join(f"{_column(field(name))} = %s" for name in changed)
-    tests = " AND ".join(f"{_column(field(name))} {'IS NULL' if name in nulls else '= %s'}" for name in expected)
+    tests = " AND ".join(test(name) for name in expected)
     given = [*changed, *(name for name in expected if name not in nulls)]
     return f"UPDATE {_table(model)} SET {sets} WHERE {tests}", tuple(field(name) for name in given)  # noqa: S608
 

@@ -64,7 +64,7 @@ OUTCOMES = frozenset({_S.RESOLVED, _S.ESCALATED, _S.NEEDS_REVIEW, _S.DUPLICATE})
 TRANSITIONS: dict[SessionStatus, frozenset[SessionStatus]] = {
     _S.NEW: frozenset({_S.IN_PROGRESS, _S.AWAITING_INPUT, _S.STOPPED, _S.DUPLICATE, _S.ERROR}),
     _S.IN_PROGRESS: frozenset({_S.AWAITING_INPUT, *TERMINAL}),
-    _S.AWAITING_INPUT: frozenset({_S.IN_PROGRESS, _S.STOPPED, _S.ERROR}),
+    _S.AWAITING_INPUT: frozenset({_S.IN_PROGRESS, _S.ESCALATED, _S.STOPPED, _S.ERROR}),
     # A rerun's claim takes an ended session up again; a retracted duplicate starts as new.
     **{status: frozenset({_S.IN_PROGRESS}) for status in TERMINAL},
     _S.DUPLICATE: frozenset({_S.NEW}),

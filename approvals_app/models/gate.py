@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -20,10 +21,10 @@ from approvals_app.exceptions import (
 from approvals_app.models.decision import Decision
 from approvals_app.models.gate_call import GateCall
 from approvals_app.querysets import GateQuerySet
-from approvals_app.states import STATUS_AFTER, Channel, DecisionType, GateKind, GateStatus
+from approvals_app.states import STATUS_AFTER, Channel, DecisionType, GateKind, GateStatus, OnExpiry
 from sessions_app import chain
 from sessions_app.agents import config, risk
-from sessions_app.exceptions import LogIsAppendOnly
+from sessions_app.exceptions import Conflict, LogIsAppendOnly
 from sessions_app.models import Run, Session, SessionEvent, ToolCall, log_transaction
 from sessions_app.models.ledger import call_digest
 
@@ -49,6 +50,8 @@ DIGESTED = (
     "evidence",
     "allowed",
     "response_schema",
+    "on_expiry",
+    "execution_expires_after",
 )
 
 
@@ -94,6 +97,10 @@ class Gate(models.Model):
         max_length=64, blank=True, help_text="Over its calls and where they run: the same on gates that ask the same."
     )
     expires_at = models.DateTimeField()
+    on_expiry = models.CharField(max_length=10, choices=OnExpiry.choices, default=OnExpiry.REJECT)
+    execution_expires_after = models.DurationField(
+        default=timedelta(minutes=15), help_text="How long after an approval the call may still start."
+    )
     created_at = models.DateTimeField(default=timezone.now)
     decided_at = models.DateTimeField(null=True, blank=True)
 
@@ -111,6 +118,9 @@ class Gate(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(status__in=[str(status) for status in GateStatus]), name="gate_status_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(on_expiry__in=[str(end) for end in OnExpiry]), name="gate_on_expiry_known"
             ),
         ]
         indexes = [
@@ -282,21 +292,37 @@ class Gate(models.Model):
             raise AnswerUnfit(f"Rule {judged.rule} forbids the call as you edited it.", path="edited_action.args")
 
     def expire(self) -> bool:
-        """End a gate that nobody decided in time: nothing runs, and the agent is told. False when it is decided."""
+        """End a gate that nobody decided in time: nothing runs, and `on_expiry` says what happens to the session.
+
+        False when it is decided, or when its time is not over. Needs nobody: the clock ended it already, and this
+        writes that down.
+        """
         why = f"Nobody decided by {self.expires_at:%Y-%m-%d %H:%M} UTC, so the call was not run."
         answer = requests.refused(GateKind(self.kind), calls=self.calls, request=self.request, why=why)
         with log_transaction():
             try:
                 self._end(GateStatus.EXPIRED, answer)
-            except GateDecided:
+            except Conflict:
                 return False
             self._close_calls(why, expired=True)
             SessionEvent.append(
                 self.session_id,
                 "gate_expired",
-                {"gate_id": self.pk, "tool": self.tool, "expires_at": self.expires_at.isoformat()},
+                {
+                    "gate_id": self.pk,
+                    "tool": self.tool,
+                    "expires_at": self.expires_at.isoformat(),
+                    "on_expiry": self.on_expiry,
+                },
             )
-            self._go_on(cause="gate expired")
+            cause = f"gate {self.pk} expired"
+            note = f"Nobody decided by {self.expires_at:%Y-%m-%d %H:%M} UTC: {self.headline}"
+            if self.on_expiry == OnExpiry.STOP:
+                self.session.stop(cause=cause, note=note)
+            elif self.on_expiry == OnExpiry.ESCALATE:
+                self.session.escalate(cause=cause, note=note)
+            else:
+                self._go_on(cause="gate expired")
         return True
 
     def cancel(self, *, cause: str) -> bool:
@@ -304,7 +330,7 @@ class Gate(models.Model):
         with log_transaction():
             try:
                 self._end(GateStatus.CANCELLED, None)
-            except GateDecided:
+            except Conflict:
                 return False
             self._close_calls(f"The session ended: {cause}.", expired=False)
             SessionEvent.append(
@@ -314,8 +340,9 @@ class Gate(models.Model):
 
     def late(self) -> GateDecided | GateExpired | GateCancelled:
         """Return what to tell somebody who comes too late: who decided what, or why nobody can any more."""
-        if self.status == GateStatus.EXPIRED:
-            return GateExpired(gate_id=self.pk, status=self.status)
+        if self.status in {GateStatus.EXPIRED, GateStatus.PENDING}:
+            # One that is pending has run out, and the sweep has yet to write that down.
+            return GateExpired(gate_id=self.pk, status=GateStatus.EXPIRED)
         if self.status == GateStatus.CANCELLED:
             return GateCancelled(
                 f"{self.why_cancelled}, so this gate was cancelled; nothing was run.",
@@ -334,15 +361,19 @@ class Gate(models.Model):
         )
 
     def _end(self, status: GateStatus, answer: Any) -> None:
-        """Compare-and-swap from `pending`, or raise what the winner left."""
-        ended = {"status": status, "answer": answer, "decided_at": timezone.now()}
-        if Gate.objects.swap(self.pk, GateStatus.PENDING, **ended):
+        """Compare-and-swap from `pending`, or raise what the winner left.
+
+        One instant is both held against the gate's end and written down: a person's decision must come before it and
+        an expiry after it, so at no instant are both possible, whoever's clock is asked first.
+        """
+        now = timezone.now()
+        ended = {"status": status, "answer": answer, "decided_at": now}
+        if Gate.objects.swap(self.pk, GateStatus.PENDING, _in_time(status, now), **ended):
             for name, value in ended.items():
                 setattr(self, name, value)
         else:
             self.refresh_from_db()
-            late = self.late()
-            raise late if isinstance(late, GateDecided) else GateDecided(late.text, **late.details)
+            raise self.late()
 
     def _go_on(self, *, cause: str, actor: User | None = None) -> None:
         """Send the graph on with every answer, when no gate of the session is left undecided."""
@@ -371,7 +402,7 @@ class Gate(models.Model):
         if decision.type not in {DecisionType.APPROVE, DecisionType.EDIT}:
             return None
         args = decision.edited_args if decision.type == DecisionType.EDIT else row.effective_args
-        until = rules.execution_expiry(timezone.now(), config.current().approvals.execution_expires_after)
+        until = rules.execution_expiry(timezone.now(), self.execution_expires_after)
         return {
             "decision": decision.pk,
             "digest": call_digest(row.tool, args or {}),
@@ -381,8 +412,18 @@ class Gate(models.Model):
         }
 
     def _close_calls(self, why: str, *, expired: bool) -> None:
-        for row in self._ledger_rows():
-            row.close(why, expired=expired)
+        if self.calls:
+            ToolCall.close(self.session_id, self.run.thread_id, self._call_ids(), why, expired=expired)
 
     def _ledger_rows(self) -> list[ToolCall]:
         return list(ToolCall.objects.filter(gate_calls__gate=self).order_by("pk"))
+
+    def _call_ids(self) -> list[str]:
+        return [call["tool_call_id"] for call in self.calls]
+
+
+def _in_time(status: GateStatus, now: datetime) -> dict[str, datetime]:
+    """Return what must be so of a gate that may come to that end at that instant."""
+    if status == GateStatus.CANCELLED:
+        return {}
+    return {"expires_at__lte" if status == GateStatus.EXPIRED else "expires_at__gt": now}

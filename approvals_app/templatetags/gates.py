@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from approvals_app import changes, urgency
 from approvals_app.forms import HAND_OVER, hands_over
 from approvals_app.models import Decision, Gate
-from approvals_app.states import LET_RUN, DecisionType, GateKind, GateStatus
+from approvals_app.states import LET_RUN, DecisionType, GateKind, GateStatus, OnExpiry
 from sessions_app import timeline
 from sessions_app.agents import config
 from sessions_app.models import Session, ToolCall
@@ -88,10 +88,20 @@ def needs(gate: Gate) -> str:
 @register.filter
 def if_nobody(gate: Gate) -> str:
     """Return what happens when the time runs out."""
-    end = f"{gate.expires_at:%H:%M} UTC"
-    if gate.kind == GateKind.QUESTION:
-        return f"At {end} the agent is told that nobody answered."
-    return f"At {end} it expires: nothing is run, and the agent is told."
+    begins = f"At {gate.expires_at:%H:%M} UTC it expires: nothing is run, and "
+    if gate.on_expiry == OnExpiry.STOP:
+        return f"{begins}the session is stopped, with every other gate of it."
+    if gate.on_expiry == OnExpiry.ESCALATE:
+        return f"{begins}the session ends as escalated, with every other gate of it: people take over."
+    return f"{begins}the agent is told that nobody {'answered' if gate.kind == GateKind.QUESTION else 'decided'}."
+
+
+@register.filter
+def once_approved(gate: Gate) -> str:
+    """Return until when an approved call may start, or nothing where no approval runs anything."""
+    if DecisionType.APPROVE not in gate.allowed:
+        return ""
+    return f"It may start within {desk.plain_span(gate.execution_expires_after)}; later it does not run."
 
 
 @register.filter

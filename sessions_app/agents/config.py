@@ -14,7 +14,6 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -31,7 +30,8 @@ from pydantic import (
 )
 
 from sessions_app.agents.consequence import ToolWords
-from sessions_app.agents.risk import LEVELS, RiskRule
+from sessions_app.agents.durations import Duration
+from sessions_app.agents.risk import OnExpiry, RiskRule
 from sessions_app.agents.toml_lines import Way, line_of, locate
 from sessions_app.exceptions import ClmError
 
@@ -53,8 +53,6 @@ PROVIDERS: Mapping[str, str] = {
     "openai": "openai",
 }
 
-_DURATION = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _ENVIRONMENT = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _SECRET = re.compile(
@@ -84,15 +82,6 @@ class ConfigError(ClmError):
         """Take everything that is wrong, to be said at once."""
         self.problems = problems
         super().__init__("\n".join(str(problem) for problem in problems))
-
-
-def duration(value: Any) -> Any:
-    """Return "90s", "15m", "4h" or "2d" as a timedelta."""
-    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
-    if isinstance(value, timedelta):
-        return value
-    raise ValueError('must be a number of s, m, h or d in quotes: write for example "4h"')
 
 
 def _chat_model_name(value: str) -> str:
@@ -129,7 +118,6 @@ def _variable(value: str) -> str:
     return value
 
 
-Duration = Annotated[timedelta, BeforeValidator(duration)]
 ChatModelName = Annotated[
     str, BeforeValidator(lambda value: _chat_model_name(value) if isinstance(value, str) else value)
 ]
@@ -199,11 +187,20 @@ class Risk(Table):
     rules: tuple[RiskRule, ...] = Field(strict=False)
 
 
+class Questions(Table):
+    """`[approvals.questions]`: what is different for a gate that asks for words and not for a call."""
+
+    expires_after: Duration | None = None
+    on_expiry: OnExpiry | None = None
+
+
 class Approvals(Table):
-    """`[approvals]`: how long a gate waits, and who may decide it."""
+    """`[approvals]`: how long a gate waits and what happens then, where no rule says otherwise; who may decide."""
 
     expires_after: Duration
     execution_expires_after: Duration
+    on_expiry: OnExpiry
+    questions: Questions = Questions()
     four_eyes: bool
 
 
@@ -473,7 +470,8 @@ def _complaint(source: Source, details: Any) -> Problem:
     if kind == "value_error":
         return source.problem(way, f"{details['ctx']['error']}.".replace("?.", "?").replace("..", "."))
     if kind == "literal_error":
-        return source.problem(way, f"must be one of {', '.join(LEVELS)}.")
+        words = details["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+        return source.problem(way, f"must be one of {words}.")
     text = _TYPES.get(kind) or details["msg"].replace("Input should", "must", 1).replace("must be a valid", "must be a")
     return source.problem(way, f"{text}.")
 

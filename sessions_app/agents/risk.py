@@ -13,11 +13,14 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from sessions_app.agents.context import Judgement
+from sessions_app.agents.durations import Duration
 
 Level = Literal["low", "medium", "high", "forbidden"]
+#: What happens when nobody decides in time: the call is rejected and the agent goes on, or the session ends.
+OnExpiry = Literal["reject", "stop", "escalate"]
 Scalar = str | int | float | bool
 #: Argument name -> the value, or the values, that it must have.
 When = dict[str, Scalar | list[Scalar]]
@@ -41,6 +44,10 @@ class RiskRule(BaseModel):
     environments: tuple[str, ...] = Field(default=(), strict=False)
     when: When = Field(default_factory=dict)
     reason: str = ""
+    #: Of the gates of this rule; what is left out is taken from `[approvals]`.
+    expires_after: Duration | None = None
+    execution_expires_after: Duration | None = None
+    on_expiry: OnExpiry | None = None
 
     @field_validator("tool")
     @classmethod
@@ -63,10 +70,17 @@ class RiskRule(BaseModel):
             raise ValueError(f'must be a name of its own, other than "{UNLISTED}"')
         return value
 
+    @field_validator("expires_after", "execution_expires_after", "on_expiry")
+    @classmethod
+    def _of_a_gate(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and info.data.get("risk", "high") != "high":
+            raise ValueError('is for calls that wait for a person: write risk = "high", or leave this out')
+        return value
+
     @property
     def version(self) -> str:
         """Return eight hex digits that change when anything in the rule changes."""
-        return _version(self.model_dump(mode="json"))
+        return _version(self.model_dump(mode="json", exclude_none=True))
 
     @property
     def gates(self) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -177,6 +178,22 @@ class ToolCall(models.Model):
         edited = (self.grant or {}).get("args")
         return edited if isinstance(edited, dict) else self.args
 
+    @property
+    def runs_until(self) -> datetime | None:
+        """The instant from which on an approved call must not start any more."""
+        until = (self.grant or {}).get("expires_at")
+        return datetime.fromisoformat(until) if until else None
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether it was approved and, in the end, not run."""
+        return self.status == CallStatus.EXPIRED and self.grant is not None
+
+    def overdue(self, now: datetime) -> bool:
+        """Whether it is approved and its time to start is over, whether or not the sweep has written that down."""
+        until = self.runs_until
+        return self.status == CallStatus.APPROVED and until is not None and until <= now
+
     @classmethod
     def enter(
         cls,
@@ -240,17 +257,26 @@ class ToolCall(models.Model):
         """Take the call for execution as it is about to run, or raise ToolRefused and say why.
 
         For a gated call every word of the grant must hold now: the decision, the digest of what it approved, the
-        rule's version and the time until which it may run.
+        rule's version and the time until which it may run. Then `tool_dispatched` is in the same transaction.
         """
-        if why := self._why_not(run_id, tool, args):
-            raise ToolRefused(f"{tool} was not run: {why}.")
-        if not self._swap(CallStatus.APPROVED, status=CallStatus.EXECUTING, started_at=timezone.now()):
-            raise ToolRefused(f"{tool} was not run: the call was claimed elsewhere.")
+        with log_transaction():
+            # One instant is both held against the grant's end and written down: no call starts after it.
+            now = timezone.now()
+            why = self._why_not(run_id, tool, args, now)
+            took = not why and self._swap(CallStatus.APPROVED, status=CallStatus.EXECUTING, started_at=now)
+            if took and self.grant:
+                self._log_dispatched(self.grant)
+        if self.overdue(now):
+            self.lapse(f"its approval expired at {self.runs_until:%H:%M:%S} UTC")
+        if not took:
+            raise ToolRefused(f"{tool} was not run: {why or 'the call was claimed elsewhere'}.")
         self.refresh_from_db()
 
-    def _why_not(self, run_id: int, tool: str, args: dict[str, Any]) -> str:
+    def _why_not(self, run_id: int, tool: str, args: dict[str, Any], now: datetime) -> str:
         if not Run.objects.filter(pk=run_id, status=RunStatus.RUNNING).exists():
             return "its run is over"
+        if self.lapsed:
+            return "its approval has expired"
         if self.status != CallStatus.APPROVED:
             return f"the call is {self.get_status_display()}"
         if not self.gated:
@@ -262,7 +288,7 @@ class ToolCall(models.Model):
             return "it is not the call that was approved"
         if grant["rule_version"] != self.rule_version:
             return "its rule is not the one it was approved under"
-        if grant["expires_at"] and grant["expires_at"] <= timezone.now().isoformat():
+        if self.overdue(now):
             return "its approval has expired"
         return ""
 
@@ -295,9 +321,24 @@ class ToolCall(models.Model):
         self._swap(CallStatus.EXECUTING, status=CallStatus.APPROVED, started_at=None)
         self.refresh_from_db()
 
-    def lapse(self, why: str) -> None:
-        """Record that an approved call will not run any more."""
-        self._swap(CallStatus.APPROVED, status=CallStatus.EXPIRED, error=f"Approved, and not run: {why}.")
+    def lapse(self, why: str) -> bool:
+        """Record that an approved call will not run any more, with its event. False when it stands elsewhere."""
+        with log_transaction():
+            lapsed = self._swap(CallStatus.APPROVED, status=CallStatus.EXPIRED, error=f"Approved, and not run: {why}.")
+            if lapsed and self.grant:
+                SessionEvent.append(
+                    self.session_id,
+                    "tool_lapsed",
+                    {
+                        "tool": self.tool,
+                        "agent": self.agent,
+                        "tool_call_id": self.tool_call_id,
+                        "why": why,
+                        "decision_id": self.grant["decision"],
+                        "expires_at": self.grant["expires_at"],
+                    },
+                )
+        return lapsed
 
     def refuse(self, why: str) -> None:
         """Record that the call was not run and why, with its event; nothing will run it any more."""
@@ -335,18 +376,22 @@ class ToolCall(models.Model):
             changes = {"status": CallStatus.REJECTED, "error": rationale}
         self._answer(approver=approver, approved_at=timezone.now(), approval_rationale=rationale, **changes)
 
-    def close(self, why: str, *, expired: bool) -> None:
-        """Write that nobody decided this call and nobody will; one that may have run stays unknown."""
-        self._swap(
-            CallStatus.PENDING_APPROVAL, status=CallStatus.EXPIRED if expired else CallStatus.REJECTED, error=why
-        )
+    @classmethod
+    def close(cls, session_id: str, thread_id: str, ids: list[str], why: str, *, expired: bool) -> None:
+        """Write that nobody decided these calls and nobody will; one that may have run stays unknown."""
+        status = CallStatus.EXPIRED if expired else CallStatus.REJECTED
+        for one in ids:
+            waiting = {"session": session_id, "thread_id": thread_id, "tool_call_id": one}
+            swap(cls, {**waiting, "status": CallStatus.PENDING_APPROVAL}, status=status, error=why)
 
     @classmethod
     def close_all(cls, session_id: str) -> None:
         """Close what an ended session leaves: nothing waits for a decision or for its run any more."""
         rows = cls.objects.filter(session_id=session_id)
-        for row in rows.filter(status__in=[CallStatus.PENDING_APPROVAL, CallStatus.APPROVED]):
-            row.close("The session ended before anybody decided.", expired=False)
+        rows.filter(status=CallStatus.PENDING_APPROVAL).update(
+            status=CallStatus.REJECTED, error="The session ended before anybody decided."
+        )
+        for row in rows.filter(status=CallStatus.APPROVED):
             row.lapse("the session ended before it ran")
 
     def _swap(self, old: CallStatus, **changes: Any) -> bool:
@@ -355,6 +400,19 @@ class ToolCall(models.Model):
     def _answer(self, **changes: Any) -> None:
         ToolCall.objects.filter(pk=self.pk, status__in=[CallStatus.PENDING_APPROVAL, CallStatus.UNKNOWN]).update(
             **changes
+        )
+
+    def _log_dispatched(self, grant: dict[str, Any]) -> None:
+        SessionEvent.append(
+            self.session_id,
+            "tool_dispatched",
+            {
+                "tool": self.tool,
+                "agent": self.agent,
+                "tool_call_id": self.tool_call_id,
+                "args": self.effective_args,
+                "decision_id": grant["decision"],
+            },
         )
 
     def _log_invoked(self, status: CallStatus, text: str, *, result_kind: str, latency_ms: int) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import IntegrityError, models, transaction
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.urls import reverse
 from django.utils import timezone
@@ -17,7 +17,7 @@ from sessions_app.models.access import IdempotencyKey
 from sessions_app.models.event import SessionEvent, log_transaction
 from sessions_app.models.run import Run
 from sessions_app.querysets import SessionQuerySet
-from sessions_app.statements import swap
+from sessions_app.statements import insert, swap
 from sessions_app.states import ACTIVE_RUNS, TERMINAL, TRANSITIONS, RunKind, RunStatus, SessionStatus
 from sessions_app.storable import is_storable, storable
 
@@ -253,9 +253,10 @@ class Session(models.Model):
             self.move(SessionStatus.IN_PROGRESS, cause=cause, actor=actor)
             return self._add_run(RunKind.RESUME, thread_id=thread_id, answers=answers, asked_by=actor)
 
-    def stop(self, *, actor: User | None = None, note: str = "") -> None:
+    def stop(self, *, actor: User | None = None, note: str = "", cause: str = "stopped") -> None:
         """End the session now: its run is cancelled and its open gates with it, in one transaction.
 
+        Without an actor a rule of CLM did it, which `cause` names.
         Where it has ended and a rerun waits to be claimed, that run is cancelled and the session stays as it ended.
         Raises TransitionRefused when it has ended and nothing is queued.
         """
@@ -273,7 +274,21 @@ class Session(models.Model):
             )
             self.cancel_runs()
             if not self.ended:
-                self.move(SessionStatus.STOPPED, cause="stopped", actor=actor, resolution=note)
+                self.move(SessionStatus.STOPPED, cause=cause, actor=actor, resolution=note)
+
+    def escalate(self, *, actor: User | None = None, note: str = "", cause: str = "escalated") -> None:
+        """End the session now and leave the rest to people: its run and its open gates end as with `stop`.
+
+        Raises TransitionRefused when it has ended already.
+        """
+        with log_transaction():
+            self.refresh_from_db()
+            if self.ended:
+                raise TransitionRefused(
+                    f"{self.pk} has ended already: it is {self.get_status_display()}.", status=self.status
+                )
+            self.cancel_runs()
+            self.move(SessionStatus.ESCALATED, cause=cause, actor=actor, resolution=note)
 
     def cancel_runs(self) -> None:
         """End the runs that would still do something; whoever drives one is told after the commit."""
@@ -345,11 +360,11 @@ class Session(models.Model):
             SessionEvent.append(self.pk, "session.updated", {"fields": fields})
 
     def _add_run(self, kind: RunKind, *, thread_id: str, **fields: Any) -> Run:
-        try:
-            with transaction.atomic():
-                return Run.objects.create(session=self, kind=kind, thread_id=thread_id, **fields)
-        except IntegrityError:
-            raise ConcurrentRun(active=sorted(ACTIVE_RUNS)) from None
+        run = Run(session=self, kind=kind, thread_id=thread_id, **fields)
+        if not insert(run, once=True):
+            raise ConcurrentRun(active=sorted(ACTIVE_RUNS))
+        transaction.on_commit(engine.wake, robust=True)
+        return run
 
 
 #: How long a submitter's id and team may be.

@@ -14,8 +14,9 @@ import pytest
 from pydantic import BaseModel
 
 from sessions_app.agents import config as module
-from sessions_app.agents.config import PROVIDERS, Config, ConfigError, duration, load
+from sessions_app.agents.config import PROVIDERS, Config, ConfigError, load
 from sessions_app.agents.consequence import ToolWords, Variant
+from sessions_app.agents.durations import duration
 from sessions_app.agents.risk import RiskRule
 
 ROOT = Path(__file__).resolve().parents[2]
