@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
+from channels.db import database_sync_to_async
 from django.conf import settings
 
 from sessions_app import feed
@@ -81,6 +82,7 @@ class Engine:
         self._driving: dict[int, asyncio.Task[None]] = {}
         self._beside: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._stopped = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._resources = AsyncExitStack()
         self._stopping = False
@@ -89,21 +91,22 @@ class Engine:
     # Life -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open the checkpointer, take up what a dead process left, and begin to claim."""
+        """Open the checkpointer, and begin to claim and to sweep: nobody waits for what the last process left."""
         global _engine
         from sessions_app.agents.checkpointer import open_checkpointer
 
         feed.bind_loop()
         await self._resources.enter_async_context(connected())
         self._saver: BaseCheckpointSaver[str] = await self._resources.enter_async_context(open_checkpointer())
-        await self._sweep()
         _engine = self
+        self._sweeping = asyncio.create_task(self._sweep_for_ever(), name="clm-sweep")
         self._claiming = asyncio.create_task(self._claim_for_ever(), name="clm-engine")
 
     async def stop(self) -> None:
         """Stop claiming, give every running run back for whoever starts next, and close."""
         global _engine
         self._stopping = True
+        self._stopped.set()
         self._claiming.cancel()
         with suppress(asyncio.CancelledError):
             await self._claiming
@@ -111,6 +114,8 @@ class Engine:
         for drive in drives:
             drive.cancel()
         await asyncio.gather(*drives, return_exceptions=True)
+        # It ends by itself: what it does in its thread cannot be cut off, and is soon over.
+        await self._sweeping
         if _engine is self:
             _engine = None
         await self._resources.aclose()
@@ -157,7 +162,7 @@ class Engine:
 
     async def _claim_for_ever(self) -> None:
         tail = feed.Tail()
-        swept = read = time.monotonic()
+        read = time.monotonic()
         while True:
             self._wake.clear()
             try:
@@ -165,9 +170,6 @@ class Engine:
                 if time.monotonic() - read >= settings.CLM_POLL_SECONDS:
                     read = time.monotonic()
                     await tail.ring_for_news()
-                if time.monotonic() - swept >= settings.CLM_SWEEP_SECONDS:
-                    swept = time.monotonic()
-                    await self._sweep()
                 self.beat = time.monotonic()
             except Exception:
                 # A database that is away for a moment must not end the engine: the next poll tries again.
@@ -198,10 +200,20 @@ class Engine:
             self._driving.pop(run.pk, None)
             self._wake.set()
 
+    async def _sweep_for_ever(self) -> None:
+        while not self._stopping:
+            try:
+                await self._sweep()
+            except Exception:
+                log.exception("The sweep failed; trying again")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), settings.CLM_SWEEP_SECONDS)
+
     async def _sweep(self) -> None:
         from sessions_app import recovery
 
-        await in_database(recovery.sweep)
+        # In a thread of its own: after a long night it takes seconds, and the drives' steps are not to wait so long.
+        await database_sync_to_async(recovery.sweep, thread_sensitive=False)()
         # Reading checkpoints is no step of the database's thread, so it stands between two of them.
         seen = await recovery.read(await in_database(self._round.next), self._saver)
         await in_database(recovery.judge, seen)

@@ -205,8 +205,8 @@ def test_the_gate_takes_a_bounded_number_of_queries(as_bob, bob, make_gate, djan
     with django_assert_max_num_queries(7):
         as_bob.get(f"/approvals/{gate.pk}/")
     gate.decide("approve", actor=bob, channel=Channel.PAGE, digest=gate.digest)
-    # And the ledger's rows and the decision.
-    with django_assert_max_num_queries(9):
+    # And the decision, the ledger's rows and the events of their dispatch.
+    with django_assert_max_num_queries(10):
         as_bob.get(f"/approvals/{gate.pk}/")
 
 
