@@ -20,6 +20,7 @@ from sessions_app.agents.durations import duration
 from sessions_app.agents.risk import RiskRule
 
 ROOT = Path(__file__).resolve().parents[2]
+FIX = "[[risk.rules]]\nname = 'x'\ntool = 'local_remediation:apply_fix'\nrisk = 'high'\n"
 SHIPPED_TOOL = "local_remediation:apply_fix"
 
 Write = Callable[[str], Path]
@@ -182,6 +183,18 @@ risk = "forbidden"
             "[[risk.rules]]\nname = 'x'\ntool = 'local_inc:*'\nrisk = 'low'\nwhen = { a = { b = 1 } }",
             5,
             "risk.rules[0].when.a",
+        ),
+        ("[approvals]\non_expiry = 'ask again'", 2, "approvals.on_expiry: must be one of reject, stop, escalate."),
+        ("[approvals.questions]\non_expiry = 'stop it'", 2, "must be one of reject, stop, escalate."),
+        ("[approvals.questions]\nexpire_after = '1h'", 2, "did you mean 'expires_after'?"),
+        ("[approvals.questions]\nexecution_expires_after = '1h'", 2, "there is no such key"),
+        (f"{FIX}on_expiry = 'allow'", 5, "risk.rules[0].on_expiry: must be one of reject, stop, escalate."),
+        (f"{FIX}expires_after = 30", 5, "risk.rules[0].expires_after: must be a number of s, m, h or d in quotes"),
+        (f"{FIX}execution_expires_after = '0m'", 5, 'write for example "4h"'),
+        (
+            "[[risk.rules]]\nname = 'x'\ntool = 'local_inc:*'\nrisk = 'low'\non_expiry = 'stop'",
+            5,
+            'is for calls that wait for a person: write risk = "high", or leave this out.',
         ),
     ],
 )

@@ -168,10 +168,23 @@ class Desk(RuleBasedStateMachine):
     def let_a_gate_run_out(self, which: int) -> None:
         run_out(self._one(Gate.objects.pending(), which))
 
+    @precondition(lambda self: self.world.has(Gate, "pending"))
+    @rule(which=st.integers(0, 9), on_expiry=st.sampled_from(["stop", "escalate"]))
+    def let_a_gate_be_of_a_rule_that_ends_the_session(self, which: int, on_expiry: str) -> None:
+        Gate.objects.filter(pk=self._one(Gate.objects.pending(), which).pk)._raw_update(on_expiry=on_expiry)
+
+    @precondition(lambda self: any(row.status == "approved" for row in self.world.calls))
+    @rule(which=st.integers(0, 9))
+    def let_an_approval_run_out(self, which: int) -> None:
+        row = self._one(ToolCall.objects.filter(status="approved").order_by("pk"), which)
+        late = (timezone.now() - timedelta(seconds=1)).isoformat()
+        ToolCall.objects.filter(pk=row.pk).update(grant={**row.grant, "expires_at": late})
+
     @rule()
     def sweep(self) -> None:
         recovery.sweep()
         assert not Gate.objects.overdue().exists()
+        assert not ToolCall.objects.overdue().exists()
         assert not Run.objects.stalled().exists()
 
     @precondition(lambda self: self.world.gates)
@@ -215,7 +228,7 @@ class Desk(RuleBasedStateMachine):
         """A graph comes to one of its calls, asked about or not: the ledger lets an approved one through, once."""
         row = self._one(ToolCall.objects.order_by("pk"), which)
         run = row.session.runs.filter(status="running").first() or row.session.runs.earliest("pk")
-        may = row.status == "approved" and run.status == "running"
+        may = row.status == "approved" and run.status == "running" and row.runs_until > timezone.now()
         try:
             row.claim(run_id=run.pk, tool=row.tool, args=row.args)
         except ToolRefused:
@@ -334,6 +347,14 @@ def law_2_a_gated_call_runs_at_most_once_and_only_approved(world: World, ran: di
             (decision,) = gate.decisions.all()
             assert row.grant is not None
             assert row.grant["decision"] == decision.pk
+        told = [
+            event for event in world.events_of(row.session_id) if event.payload.get("tool_call_id") == row.tool_call_id
+        ]
+        dispatched = [event.payload["decision_id"] for event in told if event.kind == "tool_dispatched"]
+        lapsed = [event.payload["decision_id"] for event in told if event.kind == "tool_lapsed"]
+        decision_of_grant = [row.grant["decision"]] if row.grant else []
+        assert dispatched == (decision_of_grant if row.pk in ran else [])
+        assert lapsed == (decision_of_grant if row.lapsed else [])
     assert all(times == 1 for times in ran.values())
 
 
@@ -356,6 +377,14 @@ def law_3_every_gate_has_at_most_one_end_with_an_actor_or_a_rule_and_keeps_it(
         assert ended.setdefault(gate.pk, gate.status) == gate.status
         if gate.status in {"expired", "cancelled"}:
             assert (decisions, ends) == ([], [f"gate_{gate.status}"])
+            if gate.status == "expired":
+                # The rule that ended the session is named, and a gate that only rejects ends none.
+                named = [
+                    event.payload["to"]
+                    for event in world.events_of(gate.session_id)
+                    if event.kind == "session.status_changed" and event.payload["cause"] == f"gate {gate.pk} expired"
+                ]
+                assert named == {"stop": ["stopped"], "escalate": ["escalated"], "reject": []}[gate.on_expiry]
         else:
             (decision,) = decisions
             assert (decision.actor_id is not None, ends) == (True, ["gate_decided"])
