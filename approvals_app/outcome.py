@@ -21,6 +21,7 @@ from sessions_app.states import CallStatus
 #: Letters of a result that an outcome carries; all of it is in the ledger.
 EXCERPT = 400
 _RAN = frozenset({CallStatus.EXECUTED, CallStatus.EXECUTED_WITH_NOTIFY})
+_SETTLED = _RAN | {CallStatus.FAILED}
 _FACTS = ("tool_dispatched", "tool_invoked")
 
 
@@ -83,6 +84,11 @@ class CallOutcome:
             return CallStatus.EXPIRED if self.row.overdue(timezone.now()) else CallStatus(self.row.status)
         rejected = self.decision.type == DecisionType.REJECT or self.row is not None
         return CallStatus.REJECTED if rejected else CallStatus.APPROVED
+
+    @property
+    def text(self) -> str:
+        """What the call returned or why it failed, all of it, while the ledger's row tells of this gate's dispatch."""
+        return (self.row.result or self.row.error) if self.row and self.ended == self.row.status in _SETTLED else ""
 
     # The strip ----------------------------------------------------------------------------------------------------
 

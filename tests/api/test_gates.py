@@ -6,8 +6,10 @@ import pytest
 from django.utils import timezone
 
 from approvals_app.models import Decision, Gate
+from sessions_app.schemas import instant
 from tests.api.conftest import error_of
 from tests.conftest import question_interrupt, tool_interrupt
+from tests.laws.test_laws import interrupts_of
 
 pytestmark = pytest.mark.django_db
 
@@ -273,3 +275,41 @@ def test_a_gate_says_why_this_viewer_may_not_decide_it(as_bob, as_alice, make_ga
     gate = make_gate()
     assert as_bob.get(f"/gates/{gate.pk}").json()["refusal"] == ""
     assert "approver" in as_alice.get("/gates").json()["items"][0]["refusal"]
+
+
+def test_a_gate_tells_decided_dispatched_and_executed_apart(as_bob, make_session):
+    session = make_session(status="in_progress")
+    run = session.runs.get()
+    assert run.pause(interrupts_of(run, ["tool"]), checkpoint_id="c")
+    gate = session.gates.get()
+    call = {"tool_call_id": gate.tool_call_id, "finished_at": None, "result_excerpt": ""}
+    path = f"/gates/{gate.pk}"
+    waiting = as_bob.get(path).json()
+    assert (waiting["on_expiry"], waiting["execution_expires_after"]) == ("reject", 900)
+    assert waiting["outcome"] == [{**call, "decided_at": None, "dispatched_at": None, "status": "pending_approval"}]
+
+    taken = as_bob.post(f"{path}/decisions", {"type": "approve", "digest": gate.digest}).json()
+    decided = {**call, "decided_at": taken["decision"]["ts"]}
+    assert taken["gate"]["outcome"] == [{**decided, "dispatched_at": None, "status": "approved"}]
+
+    resume = session.runs.get(status="pending")
+    assert resume.claim("elsewhere:1:0")
+    row = session.tool_calls.get()
+    row.claim(run_id=resume.pk, tool=row.tool, args=row.args)
+    (outcome,) = as_bob.get(path).json()["outcome"]
+    assert outcome["dispatched_at"] == instant(session.events.get(kind="tool_dispatched").ts)
+    assert (outcome["status"], outcome["finished_at"]) == ("executing", None)
+
+    row.settle(result="healed", result_kind="text", latency_ms=1)
+    (outcome,) = as_bob.get(path).json()["outcome"]
+    assert outcome["finished_at"] == instant(session.events.get(kind="tool_invoked").ts)
+    assert (outcome["status"], outcome["result_excerpt"]) == ("executed", "healed")
+
+
+def test_a_gate_that_nobody_decided_has_an_outcome_and_no_decision(as_bob, make_gate):
+    gate = make_gate()
+    Gate.objects.filter(pk=gate.pk)._raw_update(expires_at=timezone.now())
+    gate.refresh_from_db()
+    assert gate.expire()
+    (outcome,) = as_bob.get(f"/gates/{gate.pk}").json()["outcome"]
+    assert (outcome["status"], outcome["decided_at"], outcome["dispatched_at"]) == ("expired", None, None)
