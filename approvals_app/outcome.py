@@ -112,13 +112,13 @@ class CallOutcome:
             return Step("route", "Dispatched", self.dispatched_at, f"to {self.row.agent}" if self.row else "")
         match self.status:
             case CallStatus.APPROVED if self.row is None:
-                return Step("duplicate", "Left to the graph: no ledger saw it")
+                return Step("dot", "Left to the graph: no ledger saw it")
             case CallStatus.APPROVED:
                 return Step("awaiting_input", "Approved, not yet dispatched: may start until", until=self.runs_until)
             case CallStatus.EXPIRED if self._ran_out:
                 return Step("expired", "Not dispatched by", self.runs_until)
             case _:
-                return Step("duplicate", "Not dispatched")
+                return Step("dot", "Not dispatched")
 
     def _executed(self) -> Step:
         match self.status:

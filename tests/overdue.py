@@ -16,7 +16,7 @@ TOOL = "local_remediation:apply_fix"
 ARGS = {"service": "checkout", "action": "restart"}
 
 
-def overdue_gates(number: int, **fields: Any) -> None:
+def overdue_gates(number: int, *, first: int = 1, **fields: Any) -> None:
     """Write `number` sessions that wait, each at one gate that ran out an hour ago, with its run and its call."""
     then = timezone.now() - timedelta(hours=5)
     sessions = Session.objects.bulk_create(
@@ -27,7 +27,7 @@ def overdue_gates(number: int, **fields: Any) -> None:
             environment="dev",
             created_at=then,
         )
-        for n in range(1, number + 1)
+        for n in range(first, first + number)
     )
     runs = Run.objects.bulk_create(
         Run(session=session, kind="start", status="interrupted", thread_id=session.pk, attempt=1, ended_at=then)

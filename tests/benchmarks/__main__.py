@@ -1,6 +1,6 @@
 """`make bench`: measure, print one table, and fail when a bar is missed.
 
-python -m tests.benchmarks [throughput live queue idle] [--json FILE]
+python -m tests.benchmarks [throughput live queue idle overdue] [--json FILE]
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ MODULES = {
     "live": "tests.benchmarks.live",
     "queue": "tests.benchmarks.queue_page",
     "idle": "tests.benchmarks.idle",
+    "overdue": "tests.benchmarks.overdue",
 }
 
 
