@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.db import models
@@ -193,9 +193,9 @@ class GateQuerySet(models.QuerySet["Gate"]):
             shown=whole.select_related("session").defer(*LONG),
         )
 
-    def swap(self, pk: int, old: GateStatus, only: dict[str, Any], **changes: Any) -> bool:
+    def swap(self, pk: int, old: GateStatus, only: Mapping[str, Any] | None = None, **changes: Any) -> bool:
         """Change one gate if it still stands at `old` and `only` holds; the only update that gates know."""
-        return statements.swap(self.model, {"pk": pk, "status": old, **only}, **changes)
+        return statements.swap(self.model, {"pk": pk, "status": old, **(only or {})}, **changes)
 
     def _raw_update(self, **changes: Any) -> int:
         return super().update(**changes)
