@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import User
 from django.forms.models import model_to_dict
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -34,6 +37,7 @@ def preferences(request: HttpRequest) -> HttpResponse:
         return render(request, "approvals/preferences.html", {"form": form})
     form = PreferencesForm(request.POST)
     form.full_clean()
-    Preferences.objects.update_or_create(user_id=request.user.pk, defaults=form.cleaned_data)
+    person = cast(User, request.user)
+    Preferences.objects.update_or_create(user=person, defaults=form.cleaned_data)
     messages.success(request, "Kept. Pages that are open already follow when they are loaded again.")
     return redirect("preferences")

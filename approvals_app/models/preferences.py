@@ -37,5 +37,6 @@ class Preferences(models.Model):
     @classmethod
     def of(cls, user: User | AnonymousUser) -> Preferences:
         """Return what this person has chosen, or the defaults, unsaved."""
-        found = cls.objects.filter(user_id=user.pk).first() if user.is_authenticated else None
-        return found or cls(user_id=user.pk)
+        if not user.is_authenticated:
+            return cls()
+        return cls.objects.filter(user=user).first() or cls(user=user)

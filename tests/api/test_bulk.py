@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from approvals_app.models import Decision, Gate
@@ -13,7 +15,7 @@ pytestmark = pytest.mark.django_db
 PATH = "/gates/bulk-decisions"
 
 
-def shown(*gates: Gate) -> list[dict]:
+def shown(*gates: Gate) -> list[dict[str, Any]]:
     return [{"gate_id": gate.pk, "digest": gate.digest} for gate in gates]
 
 

@@ -42,7 +42,7 @@ def make_risky(make_session, make_gate):
                 idempotent=False,
                 judge=lambda: Judgement(level=risk, reason="gated_environment", rule="r", rule_version="1"),
             )
-        gate = make_gate(session, interrupts=[asked])
+        gate: Gate = make_gate(session, interrupts=[asked])
         assert gate.risk == risk
         return gate
 
@@ -50,7 +50,7 @@ def make_risky(make_session, make_gate):
 
 
 def ask(client: Client, kind: str, *gates: Gate):
-    return client.get("/approvals/bulk/", {"type": kind, "gate": [gate.pk for gate in gates]})
+    return client.get("/approvals/bulk/", {"type": kind, "gate": [str(gate.pk) for gate in gates]})
 
 
 def confirm(client: Client, asked, **fields):

@@ -185,7 +185,13 @@ const heading = () => {
   title.tabIndex = -1;
   title.focus({ preventScroll: true });
 };
-if ($("main > .notice[data-said]")) heading();
+let arriving = $("main > .notice[data-said]") !== null;
+const arrive = () => { if (arriving && document.activeElement === document.body) heading(); };
+arrive();
+// Until the person does something themselves, nothing takes the focus away from there.
+addEventListener("load", arrive);
+document.addEventListener("htmx:after:swap", arrive);
+for (const deed of ["keydown", "pointerdown"]) addEventListener(deed, () => { arriving = false; }, { capture: true, once: true });
 
 // What is typed ---------------------------------------------------------------------------------------------------
 
