@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from approvals_app.exceptions import AnswerUnfit, NotTogether
+from approvals_app.exceptions import AnswerUnfit, NotTogether, NotYours
 from approvals_app.models import Decision, Gate
 from approvals_app.states import Channel, DecisionType, GateKind
 from sessions_app.exceptions import ClmError, NotFound
@@ -66,9 +66,12 @@ def decide_all(
 ) -> list[Result]:
     """Decide each gate of `shown` (its id and the digest that the person saw), in that order.
 
-    Raises NotTogether or AnswerUnfit before anything is decided; whatever stands in the way of one gate is in its own
-    result and keeps no other from being decided.
+    Raises NotYours, NotTogether or AnswerUnfit before anything is decided; whatever stands in the way of one gate is
+    in its own result and keeps no other from being decided.
     """
+    # Before anything is said of these gates: somebody without the role learns nothing about them here.
+    if not actor.has_perm("approvals_app.decide_gate"):
+        raise NotYours(f"{actor.get_username()} is not in the approver group; an administrator can add them.")
     if len(shown) > MOST:
         raise NotTogether(f"{MOST} gates at once is the most; these are {len(shown)}.", most=MOST)
     gates = {gate.pk: gate for gate in found(shown)}

@@ -65,11 +65,14 @@ def test_more_than_fifty_or_none_is_refused(as_bob):
         error_of(response, 422, "unprocessable_entity")
 
 
-def test_deciding_needs_the_scope_and_each_gate_the_person(remote, alice, bob, make_gate):
-    gate = make_gate()
-    body = {"type": "reject", "message": "no", "gates": shown(gate)}
+def test_deciding_needs_the_scope_and_the_role_and_tells_nobody_else_about_the_gates(
+    remote, alice, bob, charlie, make_gate
+):
+    gate, question = make_gate(), make_gate(interrupts=[question_interrupt()])
+    body = {"type": "reject", "message": "no", "gates": shown(gate, question)}
     error_of(remote(bob, "sessions:read").post(PATH, body), 403, "forbidden")
-    answer = remote(alice).post(PATH, body).json()
-    assert answer["decided"] == 0
-    assert answer["results"][0]["error"]["code"] == "forbidden"
-    assert statuses() == ["pending"]
+    for person in (alice, charlie):
+        error = error_of(remote(person).post(PATH, body), 403, "forbidden")
+        assert "is not in the approver group" in error["message"]
+        assert gate.tool not in str(error)
+    assert statuses() == ["pending", "pending"]

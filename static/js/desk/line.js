@@ -85,14 +85,15 @@ document.addEventListener("htmx:after:ws:connection", ({ target, detail }) => {
 document.addEventListener("htmx:ws:close", ({ target, detail }) => {
   const line = lines.get(target.id);
   if (line) line.open = false;
-  if (target.id === "sock" && line?.wasOpen) behind = true;
+  const news = target.id === "sock" && line?.wasOpen && !behind;
+  if (news) behind = true;
   if (detail.code === 4401 || detail.code === 4403) {
     signedOut = true;
     detail.connection.config.reconnect = false;
     announce("You are signed out here.");
   } else if (detail.code === 4404) {
     detail.connection.config.reconnect = false;
-  } else if (line?.wasOpen && target.id === "sock") {
+  } else if (news) {
     announce("Connection lost; trying again.");
   }
   foot();
