@@ -59,7 +59,7 @@ def test_typed_text_focus_and_filters_survive_what_others_do(desk: Desk, person:
     open_gate(writing, desk, second)
     writing.get_by_label("In your words; needed to reject").fill("half a sentence that I nee")
     open_gate(admin, desk, second)
-    admin.get_by_role("button", name="Approve and run").click()
+    approve(admin)
     expect(writing.locator(".outcome-said")).to_contain_text("admin approved this")
     expect(writing.locator("#kept")).to_be_visible()
     expect(writing.locator("#kept-text")).to_have_text("half a sentence that I nee")
