@@ -286,7 +286,7 @@ def decide_gate(request: HttpRequest, gate_id: GateId, body: DecisionAsked) -> A
         )
     except Conflict as late:
         raise _with_gate(late, gate, actor) from None
-    return Status(201, {"decision": _describe_decision(taken), "gate": describe_gate(gate, actor)})
+    return Status(201, {"decision": describe_decision(taken), "gate": describe_gate(gate, actor)})
 
 
 # The older paths ------------------------------------------------------------------------------------------------
@@ -454,12 +454,13 @@ def _row(gate: Gate, decision: Decision | None, viewer: Any) -> dict[str, Any]:
         "ts": instant(gate.created_at),
         "expires_at": instant(gate.expires_at),
         "decided_at": instant(gate.decided_at),
-        "decision": _describe_decision(decision) if decision else None,
+        "decision": describe_decision(decision) if decision else None,
         "refusal": gate.refusal_for(viewer) if gate.pending else "",
     }
 
 
-def _describe_decision(decision: Decision) -> dict[str, Any]:
+def describe_decision(decision: Decision) -> dict[str, Any]:
+    """Return a decision as it was written down."""
     return {
         "id": decision.pk,
         "type": decision.type,

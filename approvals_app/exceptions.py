@@ -27,3 +27,7 @@ class NotYours(Forbidden):
 
 class AnswerUnfit(Invalid):
     """The agent cannot take this answer."""
+
+
+class NotTogether(Invalid):
+    """These gates cannot be decided together."""

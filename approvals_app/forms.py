@@ -216,6 +216,16 @@ class DecisionForm(forms.Form):
         return "\n".join(part.strip() for part in parts if part.strip())
 
     @property
+    def unsure(self) -> bool:
+        """Whether the page asks for a second step before this runs something, and it was not taken there.
+
+        A page whose scripts run takes it on the button itself; without them, or before they have arrived, the server
+        asks. So the form says which it was, and what decides without a page is not asked.
+        """
+        runs = self.cleaned_data["decision"] in {DecisionType.APPROVE, DecisionType.EDIT}
+        return runs and self.data.get("confirm") == "ask"
+
+    @property
     def verdict(self) -> dict[str, Any]:
         """What `Gate.decide` takes of the form."""
         decision, digest = self.cleaned_data["decision"], self.cleaned_data["digest"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from django.contrib import messages
 from django.db.models import Prefetch
 from django.http import HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import get_object_or_404, render
@@ -12,6 +13,7 @@ from django.urls import reverse
 from django.utils.http import urlencode
 from django.views.decorators.http import require_POST, require_safe
 
+from approvals_app import next_gate
 from approvals_app.forms import DecisionForm, QueueFilter, SavedViewForm
 from approvals_app.models import Comparison, Gate, RepairCard, SavedView
 from approvals_app.outcome import outcomes_of
@@ -140,11 +142,27 @@ def decide(request: PersonRequest, pk: int) -> HttpResponse:
     form = DecisionForm(request.POST, gate=found)
     if not form.is_valid():
         return _show(request, found, form=form, status=422)
+    if form.unsure:
+        return _ask(request, found, form)
+    # Where the gate stands in the list is known only while it still stands there.
+    onward = "queue" in request.POST and is_htmx(request)
+    ahead = next_gate.ahead_of(found, request.user, request.POST["queue"]) if onward else None
     try:
         found.decide(**form.verdict, actor=request.user, channel=Channel.PAGE)
     except ClmError as refused:
         return _show(request, found, form=form, refused=refused, status=status_of(refused))
+    if ahead and ahead.gate:
+        messages.success(request, next_gate.words(found, ahead))
+        return HttpResponse(headers={"HX-Redirect": ahead.gate.get_absolute_url()})
     return _show(request, found) if is_htmx(request) else HttpResponseRedirect(found.get_absolute_url())
+
+
+def _ask(request: PersonRequest, gate: Gate, form: DecisionForm) -> HttpResponse:
+    """Ask once more before something dangerous runs, with what was sent kept in the form; nothing is decided yet."""
+    left_out = {"csrfmiddlewaretoken", "confirm"}
+    sent = [(name, value) for name, values in request.POST.lists() if name not in left_out for value in values]
+    context = {"gate": gate, "session": gate.session, "sent": sent, "form": form}
+    return render(request, "approvals/confirm.html", context, status=422)
 
 
 @require_safe

@@ -1,4 +1,4 @@
-"""The REST contract under /api/v1, put together: two routers, one reader of bodies, one shape of errors."""
+"""The REST contract under /api/v1, put together: its routers, one reader of bodies, one shape of errors."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ninja.parser import Parser
 
 from approvals_app.api import router as gates
 from approvals_app.ask_api import router as questions
+from approvals_app.bulk_api import router as bulk
 from clm_site.http import shape_errors
 from sessions_app.api import router as sessions
 from sessions_app.exceptions import BadRequest
@@ -113,5 +114,7 @@ api = Contract(
 )
 shape_errors(api)
 api.add_router("", sessions)
+# Before the gates: `bulk-decisions` is no id of one.
+api.add_router("", bulk)
 api.add_router("", gates)
 api.add_router("", questions)

@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
-from approvals_app.models import Comparison, Gate
+from approvals_app.models import Comparison, Gate, Preferences
 from sessions_app.agents import config, models
 
 
@@ -19,6 +19,7 @@ def desk(request: HttpRequest) -> dict[str, Any]:
     return {
         "brand": config.current().ui,
         "waiting": SimpleLazyObject(lambda: _waiting(request)),
+        "preferences": SimpleLazyObject(lambda: Preferences.of(request.user)),
         "comparison": SimpleLazyObject(Comparison.latest),
         "offline": SimpleLazyObject(models.is_offline),
         "chat_models": SimpleLazyObject(lambda: sorted({row["model"] for row in models.describe()})),

@@ -7,6 +7,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from approvals_app.preferences import preferences
 from clm_site import health, metrics, views
 from clm_site.api import api
 
@@ -20,6 +21,7 @@ urlpatterns = [
     path("insight/", include("approvals_app.insight_urls")),
     path("sign-in/", views.SignInView.as_view(), name="sign_in"),
     path("sign-in/<str:uid>/<str:token>/", views.sign_in_by_link, name="sign_in_by_link"),
+    path("preferences/", preferences, name="preferences"),
     path("sign-out/", LogoutView.as_view(), name="sign_out"),
     path("admin/", admin.site.urls),
     path("api/v1/", api.urls),

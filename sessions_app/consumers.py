@@ -20,10 +20,11 @@ from sessions_app import charts, feed, rendering, timeline
 from sessions_app.models import Session
 from sessions_app.rendering import Frame, Ring
 
-#: Seconds between two heartbeats, from which a page knows that the line is not dead.
-HEARTBEAT = 10.0
+#: Seconds between two heartbeats, from which a page knows that the line is not dead: a browser cannot see a ping.
+#: static/js/desk/line.js gives up on a line that misses two.
+HEARTBEAT = 5.0
 #: Heartbeats between two looks at whether the person is still signed in and still may see this.
-ADMITTED_FOR = 6
+ADMITTED_FOR = 12
 #: Events that are pushed into an open timeline at once; after more of them the page asks again as a whole.
 MOST_PUSHED = 100
 

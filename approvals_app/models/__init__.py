@@ -6,6 +6,7 @@ from approvals_app.models.decision import Decision
 from approvals_app.models.gate import DIGESTED, Gate
 from approvals_app.models.gate_call import GateCall
 from approvals_app.models.inquiry import Inquiry, Reply
+from approvals_app.models.preferences import Preferences
 from approvals_app.models.repair_card import RepairCard
 from approvals_app.models.saved_view import SavedView
 
@@ -17,6 +18,7 @@ __all__ = [
     "Gate",
     "GateCall",
     "Inquiry",
+    "Preferences",
     "RepairCard",
     "Reply",
     "SavedView",

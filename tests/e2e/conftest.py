@@ -74,6 +74,19 @@ class Desk:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def park_nine(self) -> None:
+        """Put nine more gates of every kind into the desk (tests/e2e/parked.py)."""
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.e2e.parked"],
+            cwd=ROOT,
+            env={**self.environment, "DJANGO_SETTINGS_MODULE": "clm_site.settings"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
     def start(self) -> None:
         """Migrate, serve, and wait until the greeting is printed."""
         self.port = self.port or _free_port()
@@ -176,6 +189,14 @@ def watch(page: Page, broken: list[str]) -> None:
             broken.append(f"{page.url}: {message.text}")
 
     page.on("console", heard)
+
+
+def approve(page: Page) -> None:
+    """Approve the gate that is open, as a pointer does: the first press arms what is dangerous."""
+    page.get_by_role("button", name="Approve and run").click()
+    again = page.get_by_role("button", name="Press again")
+    if again.count():
+        again.click()
 
 
 def sign_in(page: Page, desk: Desk, name: str) -> None:

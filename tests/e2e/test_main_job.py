@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import Desk, Person
+from tests.e2e.conftest import Desk, Person, approve
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -57,7 +57,7 @@ def test_a_gate_appears_in_an_open_queue_is_approved_and_the_session_is_resolved
     gate.goto(f"{desk.address}{row.get_by_role('link').get_attribute('href')}")
     expect(gate.locator("h1")).to_contain_text("wants to")
     gate.get_by_label("The evidence supports this fix.").check()
-    gate.get_by_role("button", name="Approve and run").click()
+    approve(gate)
     expect(gate.locator(".outcome-said")).to_contain_text("bob approved this")
 
     # It leaves the queue, the counts follow, and everybody sees how it ends.

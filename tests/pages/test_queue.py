@@ -148,11 +148,11 @@ def test_the_queue_takes_at_most_nine_queries_whatever_its_length(
         make_gate(interrupts=[tool_interrupt(), question_interrupt()])
     client = desk_of(bob)
     # Browser session, person, the person's permissions, their groups' permissions; every number on the page, the rows
-    # with their sessions, the person's views, and the strip in the foot: 8.
-    with django_assert_max_num_queries(8):
+    # with their sessions, the person's views and preferences, and the strip in the foot: 9.
+    with django_assert_max_num_queries(9):
         client.get("/approvals/")
     for gate in Gate.objects.filter(kind="tool_approval"):
         gate.decide("approve", actor=bob, channel=Channel.PAGE, digest=gate.digest)
     for tab in QueueTab:
-        with django_assert_max_num_queries(8):
+        with django_assert_max_num_queries(9):
             client.get(f"/approvals/?tab={tab}&environment=dev&q=checkout&mine=1")

@@ -78,8 +78,8 @@ def test_the_list_is_paged_by_keyset(as_alice, make_session):
 def test_the_list_takes_a_bounded_number_of_queries(as_alice, make_session, alice, django_assert_max_num_queries):
     for _ in range(6):
         make_session(requester=alice)
-    # Browser session, person, permissions twice; number of rows, rows with requesters, the badge, the strip.
-    with django_assert_max_num_queries(8):
+    # Browser session, person, permissions twice; number of rows, rows with requesters, badge, strip, preferences.
+    with django_assert_max_num_queries(9):
         as_alice.get("/sessions/")
 
 

@@ -83,7 +83,7 @@ async def test_a_session_that_is_not_there_has_no_socket(bob):
     assert await close_code("/ws/sessions/INC-20260101-001/", bob) == 4404
 
 
-async def test_a_new_gate_is_pushed_with_the_badge_and_a_decided_one_leaves(bob, make_gate):
+async def test_a_new_gate_is_pushed_with_the_badge_and_a_decided_one_is_struck_through(bob, make_gate):
     async with opened("/ws/queue/", bob) as queue:
         gate = await in_thread(make_gate)()
         came = await queue.frame()
@@ -96,7 +96,10 @@ async def test_a_new_gate_is_pushed_with_the_badge_and_a_decided_one_leaves(bob,
 
         await in_thread(gate.decide)("approve", actor=bob, channel=Channel.API, digest=gate.digest)
         went = await queue.frame()
-        assert f'hx-target="#rows.pushed > #gate-{gate.pk}" hx-swap="delete"' in went["content"]
+        # It is struck through where it stands, with who decided, and does not vanish under anybody's pointer.
+        assert f'hx-target="#rows > #gate-{gate.pk}" hx-swap="outerMorph"' in went["content"]
+        assert 'class="row gate-row went"' in went["content"]
+        assert "by bob" in went["content"]
         assert 'data-count="0"' in went["content"]
 
 

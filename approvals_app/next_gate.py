@@ -1,0 +1,52 @@
+"""Working through the queue: after a decision comes the gate that stood behind it in the list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from django.http import QueryDict
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from approvals_app.forms import QueueFilter
+from approvals_app.models import Gate
+from sessions_app.templatetags.desk import visible
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+#: How far down the list it looks; behind that the list begins again from its top.
+FAR = 50
+
+
+class Ahead(NamedTuple):
+    """What there is to do once a gate is decided: the next one for this person, and how many fit the list."""
+
+    gate: Gate | None
+    left: int
+
+
+def ahead_of(gate: Gate, person: User, filters: str) -> Ahead:
+    """Return what stands in the list after `gate`, which still stands in it; `filters` is the list's own query.
+
+    Gates that this person may not decide are passed over. At the end it goes on from the top.
+    """
+    asked = {name: value for name, value in QueueFilter(QueryDict(filters)).asked.items() if name != "status"}
+    page = Gate.objects.visible_to(person).pending().matching(**asked).page(limit=FAR)
+    at = next((index + 1 for index, other in enumerate(page.items) if other.pk == gate.pk), 0)
+    there = page.items[at:] + page.items[:at]
+    mine = (other for other in there if other.pk != gate.pk and not other.expired and not other.refusal_for(person))
+    return Ahead(next(mine, None), page.total - any(other.pk == gate.pk for other in page.items))
+
+
+def words(gate: Gate, ahead: Ahead) -> SafeString:
+    """Return what was done and what comes now: "Approved: restart checkout. Next: roll back payments, 6 left."."""
+    done = format_html(
+        '{}: <a href="{}">{}</a>.',
+        gate.get_status_display().capitalize(),
+        gate.get_absolute_url(),
+        visible(gate.headline),
+    )
+    if ahead.gate is None:
+        return done
+    return format_html("{} Next: {}, {} left.", done, visible(ahead.gate.headline), ahead.left)

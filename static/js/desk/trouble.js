@@ -1,0 +1,30 @@
+/* What failed, in words; silence would look like success. */
+import { $ } from "./dom.js";
+
+const alertWith = (text) => {
+  const note = document.createElement("p");
+  note.className = "notice bad";
+  note.textContent = text;
+  $("#alerts")?.replaceChildren(note);
+};
+
+document.addEventListener("htmx:error", ({ target, detail }) => {
+  if (target.closest?.("form[method=post]") && detail.ctx) {
+    alertWith("CLM did not answer, so it is not known whether this arrived. The page shows it when the connection is back; reload to be sure.");
+  }
+});
+document.addEventListener("htmx:response:error", ({ target, detail }) => {
+  if (detail.ctx.response.status >= 500 && target.closest?.("form[method=post]")) {
+    alertWith("Something broke in CLM and this was not done. It is in the server's log; try again.");
+  }
+});
+document.addEventListener("htmx:before:swap", (event) => {
+  const { response, text } = event.detail.ctx;
+  if (response?.status !== 403 || text.includes('id="gate"')) return;
+  event.preventDefault();
+  alertWith("This was refused: the page is too old, or your role has changed. Reload it, then try again.");
+});
+document.addEventListener("htmx:before:request", ({ target }) => {
+  // Only what a person does clears what they were told; a list that fetches itself does not.
+  if (target.closest?.("form")) $("#alerts")?.replaceChildren();
+});
