@@ -52,7 +52,9 @@ class QueueConsumer(PageConsumer):
             return frame("", *news)
         payloads = SessionEvent.objects.filter(seq__in=seqs).values_list("payload", flat=True)
         ids = {payload["gate_id"] for payload in payloads}
-        gates = list(Gate.objects.with_outcome().filter(pk__in=ids).select_related("session").order_by(*MOST_URGENT_FIRST))
+        gates = list(
+            Gate.objects.with_outcome().filter(pk__in=ids).select_related("session").order_by(*MOST_URGENT_FIRST)
+        )
         if seqs:
             news += ["gates", *(f"gate-{gate.pk}" for gate in gates)]
         few = len(gates) <= MOST_PUSHED

@@ -151,8 +151,7 @@ def outcomes_of(gate: Gate, decision: Decision | None) -> list[CallOutcome]:
     if gate.pending or not gate.calls:
         return [CallOutcome(gate=gate, call=call, row=None, decision=None) for call in gate.calls]
     ids = [call["tool_call_id"] for call in gate.calls]
-    found = ToolCall.objects.filter(session_id=gate.session_id, thread_id=gate.run.thread_id, tool_call_id__in=ids)
-    rows = {row.tool_call_id: row for row in found}
+    rows = {row.tool_call_id: row for row in ToolCall.objects.filter(gate_calls__gate=gate)}
     facts = dict(_facts(gate, decision, ids)) if decision else {}
     return [
         CallOutcome(

@@ -18,7 +18,6 @@ from sessions_app.agents import config
 from sessions_app.models import Session, ToolCall
 from sessions_app.states import CallStatus
 from sessions_app.templatetags import desk
-from sessions_app.templatetags.desk import plain_span
 
 register = template.Library()
 
@@ -102,7 +101,7 @@ def once_approved(gate: Gate) -> str:
     """Return until when an approved call may start, or nothing where no approval runs anything."""
     if DecisionType.APPROVE not in gate.allowed:
         return ""
-    return f"It may start within {plain_span(gate.execution_expires_after)}; later it does not run."
+    return f"It may start within {desk.plain_span(gate.execution_expires_after)}; later it does not run."
 
 
 @register.filter

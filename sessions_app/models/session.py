@@ -256,7 +256,6 @@ class Session(models.Model):
     def stop(self, *, actor: User | None = None, note: str = "", cause: str = "stopped") -> None:
         """End the session now: its run is cancelled and its open gates with it, in one transaction.
 
-        Without an actor a rule of CLM did it, which `cause` names.
         Where it has ended and a rerun waits to be claimed, that run is cancelled and the session stays as it ended.
         Without an actor a rule of CLM did it, which `cause` names. Raises TransitionRefused when it has ended and
         nothing is queued.

@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
     """What each person prefers at the desk."""
 
     dependencies = [
-        ("approvals_app", "0007_repairs"),
+        ("approvals_app", "0008_expiry"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
