@@ -138,6 +138,8 @@ class GateRow(Answer):
     decided_at: Instant | None
     decision: DecisionTaken | None
     refusal: str
+    claimed_by: str | None
+    drifted: bool
 
 
 class GateAnswer(GateRow):
@@ -150,6 +152,11 @@ class GateAnswer(GateRow):
     consequence: dict[str, Any]
     evidence: dict[str, Any]
     response_schema: dict[str, Any] | None
+    facts: list[dict[str, Any]]
+    facts_known: list[dict[str, Any]]
+    facts_now: list[dict[str, Any]]
+    changes: list[dict[str, Any]]
+    fingerprint_now: str
 
 
 class GatePage(Answer):
@@ -410,6 +417,11 @@ def describe_gate(gate: Gate, viewer: Any) -> dict[str, Any]:
         "consequence": gate.consequence,
         "evidence": gate.evidence,
         "response_schema": gate.response_schema,
+        "facts": gate.facts,
+        "facts_known": gate.facts_known,
+        "facts_now": gate.facts_now,
+        "changes": gate.changes,
+        "fingerprint_now": gate.fingerprint_now,
     }
 
 
@@ -436,6 +448,8 @@ def _row(gate: Gate, decision: Decision | None, viewer: Any) -> dict[str, Any]:
         "decided_at": instant(gate.decided_at),
         "decision": _describe_decision(decision) if decision else None,
         "refusal": gate.refusal_for(viewer) if gate.pending else "",
+        "claimed_by": gate.held_by.get_username() if gate.held_by else None,
+        "drifted": gate.drifted,
     }
 
 

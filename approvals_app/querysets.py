@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.db import models
-from django.db.models import Case, Count, Exists, IntegerField, OuterRef, Q, Subquery, Value, When
+from django.db.models import Case, Count, Exists, F, IntegerField, OuterRef, Q, Subquery, Value, When
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -90,6 +90,22 @@ class GateQuerySet(models.QuerySet["Gate"]):
         ]
         found = dict(parts[0].union(*parts[1:], all=True).values_list("which", "number"))
         return {name: found.get(name, 0) for name in lists}
+
+    def claimed(self) -> GateQuerySet:
+        """Keep the pending gates that somebody is on now."""
+        return self.pending().filter(claimer__isnull=False, claimed_until__gt=timezone.now())
+
+    def unclaimed(self) -> GateQuerySet:
+        """Keep the pending gates that nobody is on, or not any more."""
+        return self.pending().filter(Q(claimer=None) | Q(claimed_until__lte=timezone.now()))
+
+    def claimed_by(self, user: User) -> GateQuerySet:
+        """Keep the pending gates that this person is on."""
+        return self.claimed().filter(claimer=user)
+
+    def drifted(self) -> GateQuerySet:
+        """Keep the pending gates whose facts, when last read, were not those that they were proposed on."""
+        return self.pending().exclude(fingerprint_now=F("fingerprint"))
 
     def matching(
         self,
@@ -189,7 +205,7 @@ class GateQuerySet(models.QuerySet["Gate"]):
             cursor=cursor,
             limit=limit,
             total=total,
-            shown=whole.select_related("session").defer(*LONG),
+            shown=whole.select_related("session", "claimer").defer(*LONG),
         )
 
     def swap(self, pk: int, old: GateStatus, **changes: Any) -> bool:

@@ -8,8 +8,9 @@ from typing import Any
 from django.db.models.signals import post_save
 from django.utils import timezone
 
-from approvals_app import asking, consistency, requests, rules
+from approvals_app import asking, consistency, requests, rules, together
 from approvals_app.models import Gate, RepairCard
+from approvals_app.models.drift import first_facts
 from approvals_app.snapshot import evidence_of, headline_of, words_of
 from approvals_app.states import GateKind
 from sessions_app import signals
@@ -30,6 +31,7 @@ def connect() -> None:
     signals.sweeping.connect(take_up_inquiries, dispatch_uid="take_up_inquiries")
     signals.checkpoints_read.connect(repair_pauses, dispatch_uid="repair_pauses")
     signals.session_ended.connect(close_repair_cards, dispatch_uid="close_repair_cards")
+    signals.sweeping.connect(together.tidy, dispatch_uid="tidy")
     post_save.connect(session_awaits_input, sender=Gate, dispatch_uid="session_awaits_input")
 
 
@@ -109,9 +111,10 @@ def _gate_of(run: Run, found: dict[str, Any], checkpoint_id: str) -> Gate:
     """Return the unsaved gate of one interrupt, with the snapshot that the approver will be shown."""
     asked = requests.read(found["value"], found["response_schema"])
     call: dict[str, Any] = asked.calls[0] if asked.calls else {"tool_call_id": "", "tool": "", "args": {}}
-    ledger = ToolCall.objects.filter(
-        session_id=run.session_id, thread_id=run.thread_id, tool_call_id=call["tool_call_id"]
-    ).first()
+    ids = [one["tool_call_id"] for one in asked.calls]
+    rows = ToolCall.objects.filter(session_id=run.session_id, thread_id=run.thread_id, tool_call_id__in=ids)
+    judged = {row.tool_call_id: row for row in rows}
+    ledger = judged.get(call["tool_call_id"])
     environment = run.session.environment
     means = consequence.consequence(call["tool"], call["args"], environment=environment) if call["tool"] else None
     return Gate(
@@ -133,6 +136,7 @@ def _gate_of(run: Run, found: dict[str, Any], checkpoint_id: str) -> Gate:
         rule_version=ledger.rule_version if ledger else "",
         consequence=words_of(means),
         evidence=evidence_of(run.session, asked),
+        facts=first_facts(judged[one] for one in ids if one in judged),
         allowed=list(asked.allowed),
         response_schema=found["response_schema"],
         request=found["value"],

@@ -14,6 +14,7 @@ from django.db import connection
 from django.utils import timezone
 from langgraph.checkpoint.memory import InMemorySaver
 
+from approvals_app import drift
 from approvals_app.models import Gate
 from sessions_app import engine as engines
 from sessions_app import feed
@@ -28,6 +29,8 @@ APPEND_ONLY = (
     "approvals_app_gatecall",
     "approvals_app_inquiry",
     "approvals_app_reply",
+    "approvals_app_comment",
+    "approvals_app_factsacknowledgement",
 )
 _numbers = itertools.count(1)
 
@@ -88,6 +91,7 @@ def _fresh_feed() -> Iterator[None]:
     feed._recently_rung.clear()
     feed._here.clear()
     feed._dead_until = 0.0
+    drift.forget()
 
 
 def _person(name: str, *groups: str, **fields: Any) -> User:
