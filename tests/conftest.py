@@ -22,6 +22,7 @@ from sessions_app.agents import config
 from sessions_app.append_only import install_triggers, remove_triggers
 from sessions_app.engine import Engine
 from sessions_app.models import Run, Session
+from tests.fakes_facts import make_resting_gate, world  # noqa: F401 - fixtures
 
 APPEND_ONLY = (
     "sessions_app_sessionevent",

@@ -11,7 +11,6 @@ from approvals_app.models import Gate
 from sessions_app.agents import facts
 from sessions_app.agents.facts import Fact, Unreadable
 from sessions_app.models import Session, ToolCall
-from tests.conftest import driven, tool_interrupt
 
 TOOL = "local_remediation:apply_fix"
 
@@ -52,6 +51,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 @pytest.fixture
 def make_resting_gate(world: World, make_session: Callable[..., Session]) -> Callable[..., Gate]:
     """Pause a session at a gate whose call the ledger knows, with the facts as the world has them now."""
+
+    from tests.conftest import driven, tool_interrupt
 
     def make(*, calls: int = 1, **fields: Any) -> Gate:
         session = make_session(status="in_progress", **fields)

@@ -24,6 +24,8 @@ Reader = Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Fact]]]
 
 #: Seconds after which facts that have not come count as unknown: a person waits for them, and so does the agent.
 PATIENCE = 4.0
+#: What the agent reads of a call that was approved and not run because of them, up to what changed.
+OVERTAKEN = "the facts changed after it was approved"
 
 
 class Unreadable(Exception):

@@ -285,7 +285,7 @@ class ToolCall(models.Model):
             return "it was approved on facts that nobody can read here"
         if drift.fingerprint(now) == drift.fingerprint(approved_on):
             return ""
-        return f"the facts changed after it was approved: {drift.in_words(approved_on, now)}"
+        return f"{drift.OVERTAKEN}: {drift.in_words(approved_on, now)}"
 
     def settle(self, *, result: str = "", error: str = "", result_kind: str, latency_ms: int) -> None:
         """Record how the call ended, with its event. Only a claimed call can be settled, and only once."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import Group, User
 
 from approvals_app.models import Comment, Decision, Gate
 from tests.api.conftest import error_of
 
-pytest_plugins = ["tests.fakes_facts"]
 pytestmark = pytest.mark.django_db
 
 
@@ -73,7 +74,7 @@ def test_facts_that_changed_are_no_approval_on_either_path_until_they_are_acknow
 ):
     gate = make_resting_gate()
 
-    def approve():
+    def approve() -> Any:
         if older:
             return as_bob.post(f"/sessions/{gate.session_id}/approvals/{gate.tool_call_id}", {"decision": "approve"})
         digest = as_bob.get(f"/gates/{gate.pk}").json()["digest"]

@@ -16,7 +16,6 @@ from approvals_app.states import Channel
 from sessions_app.exceptions import Conflict, LogIsAppendOnly
 from sessions_app.models import Session, ToolCall
 
-pytest_plugins = ["tests.fakes_facts"]
 pytestmark = pytest.mark.django_db
 
 
@@ -45,6 +44,7 @@ def test_an_approval_on_facts_that_hold_is_taken_and_its_grant_carries_them(make
     gate = make_resting_gate()
     approve(gate, bob)
     grant = ToolCall.objects.get().grant
+    assert grant
     assert grant["facts"]["facts"] == world.facts
     assert world.read == 1
 
@@ -92,7 +92,9 @@ def test_facts_that_cannot_be_read_are_not_known_which_is_a_change(make_resting_
         approve(gate, bob)
     gate.acknowledge(actor=bob, channel=Channel.PAGE, fingerprint=gate.fingerprint_now)
     approve(gate, bob)
-    assert ToolCall.objects.get().grant["facts"]["known"] is False
+    grant = ToolCall.objects.get().grant
+    assert grant
+    assert grant["facts"]["known"] is False
 
 
 def test_after_an_acknowledgement_only_the_new_digest_is_approved(make_resting_gate, world, bob):

@@ -14,7 +14,6 @@ from approvals_app import together
 from approvals_app.models import Comment, Decision, FactsAcknowledgement, Gate, Presence
 from tests.pages.test_sockets import opened
 
-pytest_plugins = ["tests.fakes_facts"]
 pytestmark = pytest.mark.django_db
 HTMX = {"HX-Request": "true"}
 

@@ -12,7 +12,6 @@ from tests.fakes import SHAPES, agent_graph, calling, counting
 from tests.fakes_facts import World
 from tests.scenarios.conftest import Bench
 
-pytest_plugins = ["tests.fakes_facts"]
 pytestmark = pytest.mark.django_db
 
 TURN = calling(("lab:fix", {"target": "checkout"}, "call-on-facts"))
