@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from approvals_app.models.gate_call import GateCall, GateCallQuerySet
 
 #: What a gate's own page needs and no list shows.
-LONG = ("evidence", "reasoning", "request", "response_schema", "answer")
+LONG = ("evidence", "reasoning", "request", "response_schema", "answer", "facts", "facts_known", "facts_now")
 
 
 class GateQuerySet(models.QuerySet["Gate"]):

@@ -19,8 +19,8 @@ from approvals_app.exceptions import (
 )
 from approvals_app.models.claim import Claimable
 from approvals_app.models.decision import Decision
-from approvals_app.models.gate_call import GateCall
 from approvals_app.models.drift import OnFacts
+from approvals_app.models.gate_call import GateCall
 from approvals_app.querysets import GateQuerySet
 from approvals_app.states import STATUS_AFTER, Channel, DecisionType, GateKind, GateStatus
 from sessions_app import chain
@@ -181,6 +181,7 @@ class Gate(OnFacts, Claimable, models.Model):
             who = stop.payload["actor"] if stop else None
             return f"{who} stopped {self.session_id}" if who else f"{self.session_id} was stopped"
         return f"{self.session_id} ended ({cause})" if cause else f"{self.session_id} ended"
+
     def shown(self) -> dict[str, Any]:
         """Return what an approver is shown when it opens, as it is digested; facts only where there are any."""
         shown = {name: getattr(self, name) for name in DIGESTED} | ({"facts": self.facts} if self.facts else {})
