@@ -140,6 +140,8 @@ class GateRow(Answer):
     decided_at: Instant | None
     decision: DecisionTaken | None
     refusal: str
+    claimed_by: str | None
+    drifted: bool
 
 
 class CallOutcome(Answer):
@@ -166,6 +168,11 @@ class GateAnswer(GateRow):
     on_expiry: str
     execution_expires_after: int
     outcome: list[CallOutcome]
+    facts: list[dict[str, Any]]
+    facts_known: list[dict[str, Any]]
+    facts_now: list[dict[str, Any]]
+    changes: list[dict[str, Any]]
+    fingerprint_now: str
 
 
 class GatePage(Answer):
@@ -430,6 +437,11 @@ def describe_gate(gate: Gate, viewer: Any) -> dict[str, Any]:
         "on_expiry": gate.on_expiry,
         "execution_expires_after": round(gate.execution_expires_after.total_seconds()),
         "outcome": [_describe_outcome(outcome) for outcome in outcomes_of(gate, decision)],
+        "facts": gate.facts,
+        "facts_known": gate.facts_known,
+        "facts_now": gate.facts_now,
+        "changes": gate.changes,
+        "fingerprint_now": gate.fingerprint_now,
     }
 
 
@@ -456,6 +468,8 @@ def _row(gate: Gate, decision: Decision | None, viewer: Any) -> dict[str, Any]:
         "decided_at": instant(gate.decided_at),
         "decision": describe_decision(decision) if decision else None,
         "refusal": gate.refusal_for(viewer) if gate.pending else "",
+        "claimed_by": gate.held_by.get_username() if gate.held_by else None,
+        "drifted": gate.drifted,
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from approvals_app.models import DIGESTED, Decision, Gate
+from approvals_app.models import Comment, Decision, FactsAcknowledgement, Gate
 from approvals_app.states import GateStatus
 from sessions_app import chain
 from sessions_app.models import Session, SessionEvent
@@ -34,6 +34,7 @@ def faults_of(session: Session) -> Iterator[Fault]:
     decisions = list(Decision.objects.filter(gate__session=session).order_by("pk"))
     yield from _gates(session, gates, told, events)
     yield from _decisions(session, decisions, sealed)
+    yield from _said(session, events)
 
 
 def _events(session: Session, events: list[SessionEvent]) -> Iterator[Fault]:
@@ -72,7 +73,7 @@ def _gates(
             yield Fault(session.pk, row, "is in no event")
         elif gate.digest_of_shown() != fired.payload.get("digest"):
             yield Fault(session.pk, row, "does not show what was shown when it opened")
-        elif gate.digest != fired.payload.get("digest"):
+        elif gate.digest != _last_digest(gate.pk, fired, events):
             yield Fault(session.pk, row, "carries another digest than the log")
         if not gate.pending and (_END_EVENT.get(GateStatus(gate.status), "gate_decided"), gate.pk) not in ended:
             yield Fault(session.pk, row, f"is {gate.status}, and no event says so")
@@ -92,12 +93,36 @@ def _decisions(session: Session, decisions: list[Decision], sealed: dict[Any, Se
         yield Fault(session.pk, f"decision {decision_id}", "is in the log, and its row is gone")
 
 
+def _last_digest(gate_id: int, fired: SessionEvent, events: list[SessionEvent]) -> str:
+    """Return a gate's digest after every acknowledgement in the log: each is over the one before and the new facts."""
+    digest = str(fired.payload.get("digest"))
+    for event in events:
+        if event.kind == "facts_acknowledged" and event.payload.get("gate_id") == gate_id:
+            digest = chain.digest([digest, event.payload["facts"]])
+    return digest
+
+
+def _said(session: Session, events: list[SessionEvent]) -> Iterator[Fault]:
+    """Hold comments and acknowledgements against their events."""
+    logged = {event.payload["comment_id"]: event for event in events if event.kind == "gate_commented"}
+    for comment in Comment.objects.filter(gate__session=session).order_by("pk"):
+        event = logged.pop(comment.pk, None)
+        told = [event.payload["gate_id"], event.payload["text"], event.actor_id] if event else None
+        if told != [comment.gate_id, comment.text, comment.author_id]:
+            yield Fault(session.pk, f"comment {comment.pk}", "was changed" if event else "is in no event")
+    for comment_id in logged:
+        yield Fault(session.pk, f"comment {comment_id}", "is in the log, and its row is gone")
+    seen = [event.payload["digest"] for event in events if event.kind == "facts_acknowledged"]
+    rows = FactsAcknowledgement.objects.filter(gate__session=session).order_by("pk")
+    if list(rows.values_list("digest", flat=True)) != seen:
+        yield Fault(session.pk, "acknowledgements", "are not those of the log")
+
+
 def export(session: Session) -> Iterator[dict[str, Any]]:
     """Yield the session's history as JSON-native rows that verify without CLM (docs/audit.md)."""
     yield {"type": "session", "id": session.pk, "events": session.version, "head": session.head}
     for gate in Gate.objects.filter(session=session).order_by("pk"):
-        shown = {name: getattr(gate, name) for name in DIGESTED}
-        yield {"type": "gate", "id": gate.pk, "shown": chain.as_stored(shown)}
+        yield {"type": "gate", "id": gate.pk, "shown": gate.shown()}
     for decision in Decision.objects.filter(gate__session=session).select_related("actor").order_by("pk"):
         actor = decision.actor.get_username() if decision.actor else None
         yield {"type": "decision", "id": decision.pk, "actor_name": actor, "sealed": decision.sealed()}

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
+from typing import Any
 
+from channels.db import database_sync_to_async
+from django.db import DatabaseError
 from django.template.loader import render_to_string
 
-from approvals_app import standing
+from approvals_app import standing, together
 from approvals_app.models import Gate
 from approvals_app.states import MOST_URGENT_FIRST
 from sessions_app import feed
@@ -14,12 +19,16 @@ from sessions_app.consumers import CONNECTED, PageConsumer, frame
 from sessions_app.models import SessionEvent
 from sessions_app.rendering import Ring
 
+log = logging.getLogger("clm.pages")
+
 #: Events after which a gate stands in the queue, or no longer does.
 GATE_KINDS = frozenset({"gate_fired", "gate_decided", "gate_expired", "gate_cancelled"})
 #: Events after which a row in the list of sessions reads otherwise.
 SESSION_KINDS = frozenset({"session.created", "session.status_changed", "session.updated"})
 #: Events after which a gate's card has another question to the agent on it, or its answer.
 ASKED_KINDS = frozenset({"gate_asked", "gate_answered"})
+#: Seconds between two things that a page says of itself, other ones and the same again.
+PAUSE, SAME_AGAIN = 0.1, 3.0
 #: Gates that are pushed into open queues at once; after more of them the pages ask again.
 MOST_PUSHED = 50
 
@@ -33,23 +42,52 @@ class QueueConsumer(PageConsumer):
 
     async def enter(self) -> int | None:
         """Everybody hears the same."""
+        self._said: together.Said | None = None
+        self._said_at = 0.0
         return None
 
     async def with_beat(self) -> dict[str, str]:
         """Send the strip along, so that its numbers follow on every open page without a request."""
         return {"standing": await standing.rendered()}
 
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Hear which gate's card is open on the page and what its person does there; nothing else is listened to."""
+        said = together.heard(text_data)
+        if said is None or self._audience is None:
+            return
+        # A page says it when it changes and with every heartbeat; one that says it without a pause is not heard.
+        waited = time.monotonic() - self._said_at
+        if waited < (PAUSE if said != self._said else SAME_AGAIN):
+            return
+        left = self._said.gate_id if self._said else None
+        self._said, self._said_at = said, time.monotonic()
+        await self._in_database(together.note, said, left)
+
+    async def disconnect(self, code: int) -> None:
+        """Stop listening; whoever closes a gate's card is not reading it any more."""
+        await super().disconnect(code)
+        if self._audience is not None and self._said is not None:
+            await self._in_database(together.leave, self._said.gate_id)
+
+    async def _in_database(self, step: Any, *args: Any) -> None:
+        try:
+            await database_sync_to_async(step, thread_sensitive=False)(self.scope["user"], *args)
+        except DatabaseError:
+            # Who reads what is never needed: it is said again with the next heartbeat.
+            log.warning("Who is at a gate could not be written", exc_info=True)
+
     def cares(self, ring: Ring) -> bool:
         """Gates, what the list of sessions shows, and a page that connects again with an old badge."""
-        return ring.kind in GATE_KINDS | ASKED_KINDS | SESSION_KINDS or ring.kind == CONNECTED
+        return ring.kind in GATE_KINDS | ASKED_KINDS | SESSION_KINDS | together.KINDS or ring.kind == CONNECTED
 
     def render(self, rings: Sequence[Ring]) -> str:
         """Return the rows that came and went and the new count; what a page filters it asks for itself."""
-        news = ["sessions"] if any(ring.kind in SESSION_KINDS for ring in rings) else []
+        beside, news = together.pushed(rings)
+        news += ["sessions"] if any(ring.kind in SESSION_KINDS for ring in rings) else []
         news += _asked([ring.seq for ring in rings if ring.kind in ASKED_KINDS])
         seqs = [ring.seq for ring in rings if ring.kind in GATE_KINDS]
         if not seqs and not any(ring.kind == CONNECTED for ring in rings):
-            return frame("", *news)
+            return frame(beside, *news)
         payloads = SessionEvent.objects.filter(seq__in=seqs).values_list("payload", flat=True)
         ids = {payload["gate_id"] for payload in payloads}
         gates = list(
@@ -66,7 +104,7 @@ class QueueConsumer(PageConsumer):
                 "went": [gate for gate in gates if not gate.pending] if few else [],
             },
         )
-        return frame(content, *news, *([] if few else ["queue"]))
+        return frame(content + beside, *news, *([] if few else ["queue"]))
 
 
 def _asked(seqs: Sequence[int]) -> list[str]:

@@ -21,6 +21,18 @@ class ShownOutdated(Conflict):
     """What you were shown is not what would run now: look again, then decide."""
 
 
+class FactsChanged(Conflict):
+    """The facts changed since this was proposed: look at them and acknowledge them, then decide."""
+
+
+class GateClaimed(Conflict):
+    """Somebody else is on this gate already."""
+
+
+class NothingSaid(Invalid):
+    """Write what you want to say."""
+
+
 class NotYours(Forbidden):
     """You may not decide this gate."""
 

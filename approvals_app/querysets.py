@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.db import models
-from django.db.models import Case, Count, Exists, IntegerField, OuterRef, Q, Subquery, Value, When
+from django.db.models import Case, Count, Exists, F, IntegerField, OuterRef, Q, Subquery, Value, When
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from approvals_app.models.gate_call import GateCall, GateCallQuerySet
 
 #: What a gate's own page needs and no list shows.
-LONG = ("evidence", "reasoning", "request", "response_schema", "answer")
+LONG = ("evidence", "reasoning", "request", "response_schema", "answer", "facts", "facts_known", "facts_now")
 
 
 class GateQuerySet(models.QuerySet["Gate"]):
@@ -91,6 +91,22 @@ class GateQuerySet(models.QuerySet["Gate"]):
         ]
         found = dict(parts[0].union(*parts[1:], all=True).values_list("which", "number"))
         return {name: found.get(name, 0) for name in lists}
+
+    def claimed(self) -> GateQuerySet:
+        """Keep the pending gates that somebody is on now."""
+        return self.pending().filter(claimer__isnull=False, claimed_until__gt=timezone.now())
+
+    def unclaimed(self) -> GateQuerySet:
+        """Keep the pending gates that nobody is on, or not any more."""
+        return self.pending().filter(Q(claimer=None) | Q(claimed_until__lte=timezone.now()))
+
+    def claimed_by(self, user: User) -> GateQuerySet:
+        """Keep the pending gates that this person is on."""
+        return self.claimed().filter(claimer=user)
+
+    def drifted(self) -> GateQuerySet:
+        """Keep the pending gates whose facts, when last read, were not those that they were proposed on."""
+        return self.pending().exclude(fingerprint_now=F("fingerprint"))
 
     def matching(
         self,
@@ -190,7 +206,7 @@ class GateQuerySet(models.QuerySet["Gate"]):
             cursor=cursor,
             limit=limit,
             total=total,
-            shown=whole.select_related("session").defer(*LONG),
+            shown=whole.select_related("session", "claimer").defer(*LONG),
         )
 
     def swap(self, pk: int, old: GateStatus, only: Mapping[str, Any] | None = None, **changes: Any) -> bool:

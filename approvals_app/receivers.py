@@ -7,8 +7,9 @@ from typing import Any
 from django.db.models.signals import post_save
 from django.utils import timezone
 
-from approvals_app import asking, consistency, expiry, requests, rules
+from approvals_app import asking, consistency, expiry, requests, rules, together
 from approvals_app.models import Gate, RepairCard
+from approvals_app.models.drift import first_facts
 from approvals_app.snapshot import evidence_of, headline_of, words_of
 from approvals_app.states import GateKind
 from sessions_app import signals
@@ -28,6 +29,7 @@ def connect() -> None:
     signals.sweeping.connect(take_up_inquiries, dispatch_uid="take_up_inquiries")
     signals.checkpoints_read.connect(repair_pauses, dispatch_uid="repair_pauses")
     signals.session_ended.connect(close_repair_cards, dispatch_uid="close_repair_cards")
+    signals.sweeping.connect(together.tidy, dispatch_uid="tidy")
     post_save.connect(session_awaits_input, sender=Gate, dispatch_uid="session_awaits_input")
 
 
@@ -119,6 +121,7 @@ def _gate_of(run: Run, found: dict[str, Any], checkpoint_id: str) -> Gate:
         rule_version=ledger.rule_version if ledger else "",
         consequence=words_of(means),
         evidence=evidence_of(run.session, asked),
+        facts=first_facts(judged[one] for one in ids if one in judged),
         allowed=list(asked.allowed),
         response_schema=found["response_schema"],
         request=found["value"],

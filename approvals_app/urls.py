@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from approvals_app import ask_views, views
+from approvals_app import ask_views, together_views, views
 from approvals_app.bulk_views import bulk_decisions
 from approvals_app.peek import peek
 
@@ -17,4 +17,9 @@ urlpatterns = [
     path("<int:pk>/decide/", views.decide, name="decide"),
     path("<int:pk>/questions/", ask_views.questions, name="gate_questions"),
     path("<int:pk>/ask/", ask_views.ask, name="ask_gate"),
+    path("<int:pk>/look/", together_views.look, name="look"),
+    path("<int:pk>/claim/", together_views.claim, name="claim"),
+    path("<int:pk>/release/", together_views.release, name="release"),
+    path("<int:pk>/comment/", together_views.comment, name="comment"),
+    path("<int:pk>/acknowledge/", together_views.acknowledge, name="acknowledge"),
 ]

@@ -19,6 +19,7 @@ from ninja.parser import Parser
 from approvals_app.api import router as gates
 from approvals_app.ask_api import router as questions
 from approvals_app.bulk_api import router as bulk
+from approvals_app.together_api import router as together
 from clm_site.http import shape_errors
 from sessions_app.api import router as sessions
 from sessions_app.exceptions import BadRequest
@@ -118,3 +119,4 @@ api.add_router("", sessions)
 api.add_router("", bulk)
 api.add_router("", gates)
 api.add_router("", questions)
+api.add_router("", together)

@@ -53,8 +53,8 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         raise NotImplementedError
 
     def cares(self, ring: Ring) -> bool:
-        """Whether the page shows anything of such an event."""
-        return ring.kind != CONNECTED
+        """Whether the page shows anything of such an event; a ring below zero is of none."""
+        return ring.seq > 0
 
     async def enter(self) -> int | None:
         """Set `group` and `audience_name`; or return the code to close with."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -62,6 +63,15 @@ def announce(event: SessionEvent) -> None:
     transaction.on_commit(
         partial(_ring, {"session_id": event.session_id, "seq": event.seq, "kind": event.kind}), robust=True
     )
+
+
+def ring_unlogged(session_id: str, kind: str) -> None:
+    """Ring after the commit for something that is in no log, such as who reads a gate.
+
+    Its number is below zero, which no event has, and only tells it from other rings.
+    """
+    bell = {"session_id": session_id, "seq": -random.getrandbits(62), "kind": kind}
+    transaction.on_commit(partial(_ring, bell), robust=True)
 
 
 def _ring(bell: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from django.db import connection
 from django.utils import timezone
 from langgraph.checkpoint.memory import InMemorySaver
 
+from approvals_app import drift
 from approvals_app.models import Gate
 from sessions_app import engine as engines
 from sessions_app import feed
@@ -21,6 +22,7 @@ from sessions_app.agents import config
 from sessions_app.append_only import install_triggers, remove_triggers
 from sessions_app.engine import Engine
 from sessions_app.models import Run, Session
+from tests.fakes_facts import make_resting_gate, world  # noqa: F401 - fixtures
 
 APPEND_ONLY = (
     "sessions_app_sessionevent",
@@ -28,6 +30,8 @@ APPEND_ONLY = (
     "approvals_app_gatecall",
     "approvals_app_inquiry",
     "approvals_app_reply",
+    "approvals_app_comment",
+    "approvals_app_factsacknowledgement",
 )
 _numbers = itertools.count(1)
 
@@ -88,6 +92,7 @@ def _fresh_feed() -> Iterator[None]:
     feed._recently_rung.clear()
     feed._here.clear()
     feed._dead_until = 0.0
+    drift.forget()
 
 
 def _person(name: str, *groups: str, **fields: Any) -> User:

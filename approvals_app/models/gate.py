@@ -18,7 +18,9 @@ from approvals_app.exceptions import (
     NotYours,
     ShownOutdated,
 )
+from approvals_app.models.claim import Claimable
 from approvals_app.models.decision import Decision
+from approvals_app.models.drift import OnFacts
 from approvals_app.models.gate_call import GateCall
 from approvals_app.querysets import GateQuerySet
 from approvals_app.states import STATUS_AFTER, Channel, DecisionType, GateKind, GateStatus, OnExpiry
@@ -62,7 +64,7 @@ def digest_of_calls(kind: str, calls: list[dict[str, Any]], environment: str) ->
     return chain.digest(chain.as_stored([kind, environment, [[call["tool"], call["args"]] for call in calls]]))
 
 
-class Gate(models.Model):
+class Gate(OnFacts, Claimable, models.Model):
     """The audit row of one interrupt: what the agent wants, why it was asked, and what became of it.
 
     Saving a new one moves its session to `awaiting_input` in the same transaction (receivers.py).
@@ -190,9 +192,14 @@ class Gate(models.Model):
             return f"{who} stopped {self.session_id}" if who else f"{self.session_id} was stopped"
         return f"{self.session_id} ended ({cause})" if cause else f"{self.session_id} ended"
 
+    def shown(self) -> dict[str, Any]:
+        """Return what an approver is shown when it opens, as it is digested; facts only where there are any."""
+        shown = {name: getattr(self, name) for name in DIGESTED} | ({"facts": self.facts} if self.facts else {})
+        return dict(chain.as_stored(shown))
+
     def digest_of_shown(self) -> str:
-        """Return the SHA-256 of what an approver is shown, which a decision must name."""
-        return chain.digest(chain.as_stored({name: getattr(self, name) for name in DIGESTED}))
+        """Return the SHA-256 of that, which a decision must name until other facts are acknowledged."""
+        return chain.digest(self.shown())
 
     def refusal_for(self, user: User | AnonymousUser) -> str:
         """Return why this person may not decide it, or nothing where they may."""
@@ -222,8 +229,8 @@ class Gate(models.Model):
         """Take one person's decision, once; the last open gate of a session also sends its graph on.
 
         `digest` names what the person was shown; None only on the REST contract's older path. Raises NotYours,
-        AnswerUnfit, ShownOutdated, GateDecided (its details name the winner), GateExpired or GateCancelled, and
-        then nothing is written.
+        AnswerUnfit, ShownOutdated, FactsChanged, GateDecided (its details name the winner), GateExpired or
+        GateCancelled, and then no decision is written. Reads facts over the network, so call it in no transaction.
         """
         self.refresh_from_db()
         if refusal := self.refusal_for(actor):
@@ -251,6 +258,7 @@ class Gate(models.Model):
             schema=self.response_schema,
             extra=extra,
         )
+        self.hold_facts(kind, edited_args)
         with log_transaction():
             self._end(STATUS_AFTER[kind], answer)
             taken = Decision.objects.create(
@@ -409,6 +417,7 @@ class Gate(models.Model):
             "args": args or {},
             "rule_version": self.rule_version,
             "expires_at": until.isoformat(),
+            **self.held_for(row.tool_call_id),
         }
 
     def _close_calls(self, why: str, *, expired: bool) -> None:

@@ -19,7 +19,7 @@ from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command, interrupt
 
-from sessions_app.agents import config, risk
+from sessions_app.agents import config, facts, risk
 from sessions_app.agents.context import RunContext
 from sessions_app.agents.tool_call_ids import unique_tool_call_ids
 from sessions_app.agents.tools import ToolSpec, public_name
@@ -150,6 +150,8 @@ class Judge(AgentMiddleware[Any, Any]):
             context.drive.entered[call_id] = row
         if judgement.forbidden:
             return _refusal(request, f"{row.tool} is forbidden by rule {row.rule}.")
+        if judgement.gated and row.facts is None and row.status == CallStatus.PENDING_APPROVAL:
+            await _keep_facts(context, row)
         return await (self._then.awrap_tool_call(request, handler) if self._then else handler(request))
 
     def _enter(
@@ -186,10 +188,14 @@ class Ledger(AgentMiddleware[Any, Any]):
         if (entered := context.drive.entered.pop(call_id, None)) is not None:
             return await self._run(request, handler, entered)
         try:
-            row = await in_database(_ready, context, call_id, tool, args)
+            # Read before the claim and outside its transaction: services may take their time.
+            gated = context.drive.judgements[call_id].gated if call_id in context.drive.judgements else False
+            now = await facts.read(tool, args, context.environment) if gated else None
+            row = await in_database(_ready, context, call_id, tool, args, now)
         except ToolRefused as refused:
             return _refusal(request, refused.text)
         if row.status == CallStatus.UNKNOWN:
+            await _keep_facts(context, row)
             return _ask_what_became_of_it(request, row)
         if row.status == CallStatus.EXECUTING:
             context.drive.claimed.add(call_id)
@@ -221,7 +227,16 @@ class Ledger(AgentMiddleware[Any, Any]):
         return answer
 
 
-def _ready(context: RunContext, call_id: str, tool: str, args: dict[str, Any]) -> ToolCall:
+async def _keep_facts(context: RunContext, row: ToolCall) -> None:
+    """Read what the call rests on, if its owner said how, for the gate that is about to ask about it."""
+    reading = await facts.read(row.tool, row.effective_args, context.environment)
+    if reading is not None:
+        await in_database(row.keep_facts, reading)
+
+
+def _ready(
+    context: RunContext, call_id: str, tool: str, args: dict[str, Any], facts_now: facts.Reading | None
+) -> ToolCall:
     """Return the call's row: claimed by this drive and free to run, or settled, or unknown."""
     if call_id not in context.drive.rows:
         raise ToolRefused(f"{tool} was not run: nothing judged it.")
@@ -233,7 +248,7 @@ def _ready(context: RunContext, call_id: str, tool: str, args: dict[str, Any]) -
             row.settle_unknown()
     if row.status in {CallStatus.APPROVED, CallStatus.PENDING_APPROVAL, CallStatus.REJECTED, CallStatus.EXPIRED}:
         try:
-            row.claim(run_id=context.run_id, tool=tool, args=args)
+            row.claim(run_id=context.run_id, tool=tool, args=args, facts=facts_now)
         except ToolRefused as refused:
             row.refuse(refused.text)
             raise

@@ -26,6 +26,7 @@ from langchain_core.tools import BaseTool
 
 from sessions_app.agents import diagnosis, inquiry, offline_answers
 from sessions_app.agents.diagnosis import Fix, Hypothesis, Readings
+from sessions_app.agents.facts import OVERTAKEN
 from sessions_app.agents.incident import ANSWER, REPORT_OF, SERVICES
 
 NAME = "offline-investigator"
@@ -68,6 +69,11 @@ class Call:
     def action(self) -> str:
         """The fix that was asked for, or the one that ran instead because a person edited the call."""
         return str(self.result.get("action") or self.args.get("action"))
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether it was approved and then not run, because what it rests on had changed."""
+        return self.failed and OVERTAKEN in self.text
 
     @property
     def worked(self) -> bool:
@@ -129,8 +135,8 @@ class Conversation:
         return name in self.tools
 
     def made(self, name: str) -> list[Call]:
-        """Return the calls of one tool."""
-        return [call for call in self.calls if call.name == name]
+        """Return the calls of one tool, but for those that the facts overtook: they may be asked for again."""
+        return [call for call in self.calls if call.name == name and not call.overtaken]
 
     def line(self, heading: str) -> str:
         """Return what stands behind a heading of the briefing, on its line."""
@@ -290,6 +296,14 @@ def resolution(talk: Conversation) -> Step:
         return _escalate(talk, f'A person decided it: "{talk.answer[:200]}"')
     if "close" in wanted and not talk.made("apply_fix"):
         return _resolve(f'Closed because a person answered: "{talk.answer[:200]}"')
+    overtaken = [call for call in talk.calls if call.overtaken]
+    if len(overtaken) > MOST_FIXES:
+        return _escalate(talk, f"The facts under it change faster than it is approved: {_reason(overtaken[-1])[:300]}")
+    if overtaken and not any(call.name == "get_service_health" for call in _after_last(talk, overtaken[-1])):
+        return Step(
+            text="My fix was approved and not run, because the facts had changed. I look again before I ask again.",
+            calls=(("get_service_health", {}), ("get_metrics", {})),
+        )
     if not talk.made("get_service_health"):
         return Step(
             text="Before I touch anything I look at the service once more.",

@@ -9,7 +9,9 @@ from django.db import connection, models
 from django.utils import timezone
 
 from sessions_app import chain
+from sessions_app.agents import facts as drift
 from sessions_app.agents.context import Judgement, Report, Usage
+from sessions_app.agents.facts import Reading
 from sessions_app.exceptions import ToolRefused
 from sessions_app.models.event import SessionEvent, log_transaction
 from sessions_app.models.run import Run
@@ -114,8 +116,8 @@ class AgentRun(models.Model):
 class ToolCall(models.Model):
     """The ledger's row of one tool call: judged once, claimed before it runs, settled after.
 
-    A gated call runs only with a `grant`: `{decision, digest, args, rule_version, expires_at}`, which the approving
-    decision writes in its own transaction and `claim` checks at the tool itself (law L2).
+    A gated call runs only with a `grant`: `{decision, digest, args, rule_version, expires_at, facts?}`, which the
+    approving decision writes in its own transaction and `claim` checks at the tool itself (law L2).
     """
 
     session = models.ForeignKey("sessions_app.Session", on_delete=models.PROTECT, related_name="tool_calls")
@@ -134,6 +136,9 @@ class ToolCall(models.Model):
     status = models.CharField(max_length=24, choices=CallStatus.choices)
     idempotent = models.BooleanField(default=False, help_text="Safe to run again after a crash.")
     grant = models.JSONField(null=True, blank=True)
+    facts = models.JSONField(
+        null=True, blank=True, encoder=DjangoJSONEncoder, help_text="What it rests on, as read when it was proposed."
+    )
     result = models.TextField(blank=True)
     error = models.TextField(blank=True)
     approver = models.CharField(max_length=150, blank=True)
@@ -253,16 +258,23 @@ class ToolCall(models.Model):
             cursor.execute(_LOOK_UP, [tool_call_id, run_id])
             return cursor.fetchone() or (None, None)
 
-    def claim(self, *, run_id: int, tool: str, args: dict[str, Any]) -> None:
+    def keep_facts(self, reading: Reading) -> None:
+        """Write down the facts that the call is proposed on, for the gate that asks about it."""
+        ToolCall.objects.filter(pk=self.pk, status__in=[CallStatus.PENDING_APPROVAL, CallStatus.UNKNOWN]).update(
+            facts=reading
+        )
+
+    def claim(self, *, run_id: int, tool: str, args: dict[str, Any], facts: Reading | None = None) -> None:
         """Take the call for execution as it is about to run, or raise ToolRefused and say why.
 
         For a gated call every word of the grant must hold now: the decision, the digest of what it approved, the
-        rule's version and the time until which it may run. Then `tool_dispatched` is in the same transaction.
+        rule's version, the time until which it may run, and the facts it was approved on (`facts`: as just read).
+        Then `tool_dispatched` is in the same transaction.
         """
         with log_transaction():
             # One instant is both held against the grant's end and written down: no call starts after it.
             now = timezone.now()
-            why = self._why_not(run_id, tool, args, now)
+            why = self._why_not(run_id, tool, args, now) or self._why_not_on(facts)
             took = not why and self._swap(CallStatus.APPROVED, status=CallStatus.EXECUTING, started_at=now)
             if took and self.grant:
                 self._log_dispatched(self.grant)
@@ -291,6 +303,16 @@ class ToolCall(models.Model):
         if self.overdue(now):
             return "its approval has expired"
         return ""
+
+    def _why_not_on(self, now: Reading | None) -> str:
+        approved_on: Reading | None = (self.grant or {}).get("facts")
+        if approved_on is None:
+            return ""
+        if now is None:
+            return "it was approved on facts that nobody can read here"
+        if drift.fingerprint(now) == drift.fingerprint(approved_on):
+            return ""
+        return f"{drift.OVERTAKEN}: {drift.in_words(approved_on, now)}"
 
     def settle(self, *, result: str = "", error: str = "", result_kind: str, latency_ms: int) -> None:
         """Record how the call ended, with its event. Only a claimed call can be settled, and only once."""

@@ -196,3 +196,30 @@ async def test_its_token_counts_are_estimates_and_say_so() -> None:
     assert message.usage_metadata is not None
     assert message.usage_metadata["input_tokens"] == 100
     assert "estimated" in message.response_metadata["usage"]
+
+
+OVERTAKEN_BY = (
+    "local_remediation:apply_fix was not run: the facts changed after it was approved: pool size was 20 and is 19."
+)
+
+
+def test_a_fix_that_the_facts_overtook_is_asked_for_again_after_another_look() -> None:
+    talk = Talk("resolution")
+    asked = at_the_gate(talk)
+    for _ in range(2):
+        talk.results(OVERTAKEN_BY, status="error")
+        assert set(talk.calls()) == {"get_service_health", "get_metrics"}
+        talk.results(SICK, FULL)
+        again = talk.calls()
+        assert {name: args["action"] for name, args in again.items()} == {"apply_fix": asked["action"]}
+    talk.results(OVERTAKEN_BY, status="error")
+    assert set(talk.calls()) & {"notify_oncall", "mark_escalated"}
+
+
+def test_a_fix_that_the_facts_overtook_is_not_asked_for_where_all_is_well_by_now() -> None:
+    talk = Talk("resolution")
+    at_the_gate(talk)
+    talk.results(OVERTAKEN_BY, status="error")
+    talk.calls()
+    talk.results(WELL, FREE)
+    assert set(talk.calls()) == {"mark_resolved"}

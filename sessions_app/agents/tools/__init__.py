@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from langchain_core.tools import BaseTool
 
+from sessions_app.agents import facts
 from sessions_app.agents.tools import incident, observability, remediation
 
 
@@ -25,7 +26,10 @@ def public_name(wire: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolSpec:
-    """One tool as the catalogue describes it; `idempotent` means that a second call changes nothing more."""
+    """One tool as the catalogue describes it; `idempotent` means that a second call changes nothing more.
+
+    `facts` reads what a call of it rests on (facts.py); a gate holds for those facts only.
+    """
 
     name: str
     description: str
@@ -33,6 +37,12 @@ class ToolSpec:
     server: str
     idempotent: bool
     tool: BaseTool
+    facts: facts.Reader | None = None
+
+    def __post_init__(self) -> None:
+        """Let the facts be read wherever the tool is only known by its name."""
+        if self.facts is not None:
+            facts.declare(self.name, self.facts)
 
     @property
     def wire_name(self) -> str:
@@ -45,7 +55,7 @@ class ToolSpec:
         return self.name.partition(":")[2]
 
 
-def _spec(tool: BaseTool, category: str, *, idempotent: bool = True) -> ToolSpec:
+def _spec(tool: BaseTool, category: str, *, idempotent: bool = True, rests_on: facts.Reader | None = None) -> ToolSpec:
     name = public_name(tool.name)
     return ToolSpec(
         name=name,
@@ -54,6 +64,7 @@ def _spec(tool: BaseTool, category: str, *, idempotent: bool = True) -> ToolSpec
         server=name.partition(":")[0],
         idempotent=idempotent,
         tool=tool,
+        facts=rests_on,
     )
 
 
@@ -68,7 +79,7 @@ CATALOGUE: dict[str, ToolSpec] = {
         _spec(incident.mark_resolved, "incident"),
         _spec(incident.mark_escalated, "incident"),
         _spec(remediation.propose_fix, "remediation"),
-        _spec(remediation.apply_fix, "remediation", idempotent=False),
+        _spec(remediation.apply_fix, "remediation", idempotent=False, rests_on=remediation.service_facts),
         _spec(remediation.notify_oncall, "remediation", idempotent=False),
     )
 }

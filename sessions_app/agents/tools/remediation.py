@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ from django.conf import settings
 from langchain_core.tools import tool
 from pydantic import Field
 
+from sessions_app.agents.facts import Fact, Unreadable
 from sessions_app.agents.tools.inventory import ServiceHandle, missing, services
 from sessions_app.agents.tools.observability import Caller, client, encode, read_health, read_metrics
 
@@ -30,6 +32,26 @@ async def snapshot(handle: ServiceHandle) -> dict[str, Any]:
         "failing_checks": health.get("failing_checks", {}),
         **{name: metrics[name] for name in names if name in metrics},
     }
+
+
+async def service_facts(environment: str, args: Mapping[str, Any]) -> dict[str, Fact]:
+    """Read what a fix of a service rests on: its version, whether it is healthy, and the size of its pool.
+
+    Not `degraded` or `down`, whose border moves with every request, and no measurement: those change by themselves.
+    """
+    name = str(args.get("service") or "")
+    handle = services(environment).get(name)
+    if handle is None:
+        raise Unreadable(missing(name, environment)["error"])
+    health, metrics = await asyncio.gather(read_health(handle), read_metrics(handle))
+    if health["status"] == "unreachable":
+        raise Unreadable(health["error"])
+    facts: dict[str, Fact] = {"health": "healthy" if health["status"] == "healthy" else "unhealthy"}
+    if "version" in health:
+        facts["version"] = str(health["version"])
+    if "size" in metrics.get("pool", {}):
+        facts["pool size"] = metrics["pool"]["size"]
+    return facts
 
 
 async def _until_back(handle: ServiceHandle) -> None:
