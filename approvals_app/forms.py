@@ -60,6 +60,9 @@ class QueueFilter(forms.Form):
     agent = forms.CharField(max_length=60, required=False, strip=True)
     requester = forms.CharField(max_length=150, required=False, strip=True)
     mine = forms.BooleanField(required=False)
+    claimed = forms.ChoiceField(
+        choices=[("", "claimed or not"), ("me", "claimed by me"), ("nobody", "claimed by nobody")], required=False
+    )
     q = forms.CharField(max_length=200, required=False, strip=True)
     group = forms.ChoiceField(
         choices=[("", "one by one"), *((name, how.words) for name, how in GROUPS.items())], required=False
@@ -73,6 +76,7 @@ class QueueFilter(forms.Form):
         "agent": "agent {}",
         "requester": "requested by {}",
         "mine": "requested by me",
+        "claimed": "claimed by {}",
         "q": "“{}”",
         "group": "grouped {}",
     }
@@ -143,6 +147,8 @@ class QueueFilter(forms.Form):
         asked = dict(self.narrowed)
         if asked.pop("mine", ""):
             rows = rows.requested_by(viewer)
+        if claimed := asked.pop("claimed", ""):
+            rows = rows.claimed_by(viewer) if claimed == "me" else rows.unclaimed()
         return rows.matching(**asked)
 
 

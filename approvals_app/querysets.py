@@ -210,8 +210,11 @@ class GateQuerySet(models.QuerySet["Gate"]):
         )
 
     def swap(self, pk: int, old: GateStatus, only: Mapping[str, Any] | None = None, **changes: Any) -> bool:
-        """Change one gate if it still stands at `old` and `only` holds; the only update that gates know."""
-        return statements.swap(self.model, {"pk": pk, "status": old, **(only or {})}, **changes)
+        """Change one gate of these if it still stands at `old` and `only` holds; the only update that gates know."""
+        expected = {"pk": pk, "status": old, **(only or {})}
+        if self.query.where:
+            return bool(super().filter(**expected)._raw_update(**changes))
+        return statements.swap(self.model, expected, **changes)
 
     def _raw_update(self, **changes: Any) -> int:
         return super().update(**changes)

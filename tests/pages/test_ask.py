@@ -109,8 +109,8 @@ def test_the_questions_of_a_card_are_one_query_however_many_there_are(
     gate = make_gate()
     for number in range(5):
         asked(gate, bob, f"question {number}")
-    # Who it is: two. What they may: two. The gate; its inquiries with askers and replies.
-    with django_assert_num_queries(6):
+    # Who it is: two. What they may. The gate; its inquiries with askers and replies.
+    with django_assert_num_queries(5):
         as_bob.get(f"/approvals/{gate.pk}/questions/", headers=HTMX)
 
 

@@ -49,6 +49,7 @@ def end(make_gate, bob, clock):
         gate: Gate = make_gate(**fields)
         clock.shows = at + timedelta(seconds=seconds)
         if how == "expire":
+            clock.shows = gate.expires_at
             gate.expire()
         elif how == "cancel":
             gate.session.stop()
@@ -132,9 +133,9 @@ def test_a_gate_on_the_edge_of_a_day_belongs_to_one_day_only(end):
 def test_the_page_takes_the_same_few_queries_for_one_gate_and_for_many(as_bob, end, django_assert_max_num_queries):
     for number in range(8):
         end("approve", seconds=number)
-    # Browser session, person, permissions twice; groups, median, ninth tenth, approvers, quick, cut off, unknown, the
-    # last check; the badge.
-    with django_assert_max_num_queries(13):
+    # Browser session, person, permissions; groups, median, ninth tenth, approvers, quick, cut off, unknown, the
+    # last check; the badge, the strip, preferences.
+    with django_assert_max_num_queries(14):
         as_bob.get("/insight/?since=2026-03-01&until=2026-03-10")
 
 

@@ -112,8 +112,8 @@ def test_the_cards_cost_the_same_however_many(as_bob, make_gate, django_assert_n
             gate = make_gate()
             Run.objects.create(session=gate.session, kind="resume", thread_id=gate.session_id)
         recovery.sweep()
-        # Who asks (2), what they may (2), the cards, their gates, the closed ones, the comparison.
-        with django_assert_num_queries(8):
+        # Who asks (2), what they may, the cards, their gates, the closed ones, the comparison.
+        with django_assert_num_queries(7):
             as_bob.get("/approvals/repairs/", headers={"HX-Request": "true"})
 
 

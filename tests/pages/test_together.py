@@ -141,7 +141,7 @@ def test_claims_cost_the_queue_no_query(as_bob, bob, make_gate, django_assert_nu
     first = make_gate()
     first.claim(bob)
     as_bob.get("/approvals/")
-    with django_assert_num_queries(7) as one:
+    with django_assert_num_queries(8) as one:
         as_bob.get("/approvals/")
     for _ in range(4):
         make_gate().claim(bob)
@@ -242,3 +242,12 @@ async def test_a_page_that_does_not_stop_talking_is_not_heard(bob, make_gate):
         await content_with(page, "bob is")
         written = await in_thread(lambda: list(Presence.objects.values_list("doing", flat=True)))()
     assert len(written) == 1
+
+
+def test_the_queue_can_be_narrowed_to_what_one_is_on_oneself_or_nobody_is(as_bob, bob, admin, make_gate):
+    mine, theirs, free = make_gate(), make_gate(), make_gate()
+    mine.claim(bob)
+    theirs.claim(admin)
+    for claimed, shown in (("me", [mine]), ("nobody", [free]), ("nonsense", [mine, theirs, free])):
+        page = as_bob.get(f"/approvals/?claimed={claimed}").content.decode()
+        assert [gate for gate in (mine, theirs, free) if f'id="gate-{gate.pk}"' in page] == shown
