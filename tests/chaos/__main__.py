@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -64,7 +65,7 @@ class Desk:
 
     def start(self, chaos: str = "") -> float:
         """Start a server that dies at a point, and return the seconds until it answered."""
-        began = time.monotonic()
+        began, self.started_at = time.monotonic(), datetime.now(UTC)
         with (self.directory / "serve.out").open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.chaos.serve"],
@@ -99,7 +100,9 @@ class Desk:
         """Ask the server whether it has compared everything since it started, and found nothing wrong."""
         try:
             found = self.client.get(f"http://127.0.0.1:{self.port}/readyz")
-            return found.status_code == 200 and found.json()["comparison"]["disagreements"] == 0
+            compared = found.json()["comparison"]
+            since = datetime.fromisoformat(compared["checked_at"])
+            return found.status_code == 200 and since >= self.started_at and compared["disagreements"] == 0
         except (httpx.HTTPError, KeyError, TypeError, json.JSONDecodeError):
             return False
 

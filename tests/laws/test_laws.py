@@ -241,13 +241,15 @@ class Desk(RuleBasedStateMachine):
     @rule(which=st.integers(0, 9), who=st.sampled_from(["alice", None]))
     def stop(self, which: int, who: str | None) -> None:
         session = self._one(Session.objects.order_by("pk"), which)
-        was = session.status
+        was, may = session.status, session.stoppable
         try:
             session.stop(actor=self.people[who] if who else None)
         except TransitionRefused:
-            assert was in TERMINAL
+            assert not may
         else:
-            assert was not in TERMINAL
+            assert may
+            session.refresh_from_db()
+            assert session.status == (was if was in TERMINAL else "stopped")
 
     @rule(which=st.integers(0, 9))
     def rerun(self, which: int) -> None:
