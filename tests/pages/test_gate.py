@@ -206,7 +206,7 @@ def test_the_gate_takes_a_bounded_number_of_queries(as_bob, bob, make_gate, djan
         as_bob.get(f"/approvals/{gate.pk}/")
     gate.decide("approve", actor=bob, channel=Channel.PAGE, digest=gate.digest)
     # And the decision, the ledger's rows and the events of their dispatch.
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(10):
         as_bob.get(f"/approvals/{gate.pk}/")
 
 
