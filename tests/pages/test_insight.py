@@ -133,8 +133,8 @@ def test_the_page_takes_the_same_few_queries_for_one_gate_and_for_many(as_bob, e
     for number in range(8):
         end("approve", seconds=number)
     # Browser session, person, permissions twice; groups, median, ninth tenth, approvers, quick, cut off, unknown, the
-    # last check; the badge.
-    with django_assert_max_num_queries(13):
+    # last check; the badge, the strip, preferences.
+    with django_assert_max_num_queries(15):
         as_bob.get("/insight/?since=2026-03-01&until=2026-03-10")
 
 
