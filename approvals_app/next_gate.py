@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 
 from approvals_app.forms import QueueFilter
 from approvals_app.models import Gate
-from approvals_app.states import MOST_URGENT_FIRST, QueueTab
+from approvals_app.states import QueueTab, order_of
 from sessions_app.templatetags.desk import visible
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def ahead_of(gate: Gate, person: User, filters: str) -> Ahead:
     Gates that this person may not decide are passed over. At the end it goes on from the top.
     """
     waiting = Gate.objects.visible_to(person).in_tab(QueueTab.PENDING)
-    page = QueueFilter(QueryDict(filters)).kept(waiting, person).page(order=MOST_URGENT_FIRST, limit=FAR)
+    page = QueueFilter(QueryDict(filters)).kept(waiting, person).page(order=order_of(QueueTab.PENDING), limit=FAR)
     at = next((index + 1 for index, other in enumerate(page.items) if other.pk == gate.pk), 0)
     there = page.items[at:] + page.items[:at]
     mine = (other for other in there if other.pk != gate.pk and not other.expired and not other.refusal_for(person))

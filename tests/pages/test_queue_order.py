@@ -223,7 +223,7 @@ def test_a_group_costs_one_query_more_however_many_there_are(
     for _ in range(4):
         make_gate(interrupts=[tool_interrupt(), tool_interrupt()])
     for group in ("session", "call"):
-        with django_assert_max_num_queries(9):
+        with django_assert_max_num_queries(10):
             desk.get(f"/approvals/?group={group}&environment=dev&q=checkout")
 
 

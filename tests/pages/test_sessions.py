@@ -150,8 +150,8 @@ def test_the_page_takes_a_bounded_number_of_queries(as_alice, make_gate, bob, dj
         worked(session, key=f"turn-{number}", calls=3)
     # Browser session, person, permissions twice; the session with its requester; its latest attempt, turns, routes and
     # open call for the strip; events; the ledger's rows; readings for the chart; whether it may run again; gates with
-    # their decisions and calls; the badge.
-    with django_assert_max_num_queries(18):
+    # their decisions and calls; the badge; preferences.
+    with django_assert_max_num_queries(19):
         as_alice.get(f"/sessions/{session.pk}/")
 
 

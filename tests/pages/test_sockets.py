@@ -97,7 +97,7 @@ async def test_a_new_gate_is_pushed_with_the_badge_and_a_decided_one_is_struck_t
         await in_thread(gate.decide)("approve", actor=bob, channel=Channel.API, digest=gate.digest)
         went = await queue.frame()
         # It is struck through where it stands, with who decided, and does not vanish under anybody's pointer.
-        assert f'hx-target="#rows > #gate-{gate.pk}" hx-swap="outerMorph"' in went["content"]
+        assert f'hx-target="#rows #gate-{gate.pk}" hx-swap="outerMorph"' in went["content"]
         assert 'class="row gate-row went"' in went["content"]
         assert "by bob" in went["content"]
         assert 'data-count="0"' in went["content"]

@@ -76,7 +76,7 @@ onKey("/", () => {
 onEscape(30, (target) => {
   if (!typing(target)) return false;
   if (target.type === "search" && target.value) return false; // it empties itself first
-  const back = target.closest("#decide") ?? $("#rows > .row .cell-main") ?? $("#main");
+  const back = target.closest("#decide") ?? $("#rows .row .cell-main") ?? $("#main");
   back.focus();
   return true;
 });

@@ -5,7 +5,7 @@ const able = "Notification" in window && window.isSecureContext;
 
 document.addEventListener("htmx:before:swap", ({ detail }) => {
   if (!document.hidden || !able || !prefers("notices") || Notification.permission !== "granted") return;
-  const seen = new Set($$("#rows > .row").map(({ id }) => id));
+  const seen = new Set($$("#rows .row").map(({ id }) => id));
   for (const { swapSpec, fragment } of detail.tasks) {
     if (swapSpec.style !== "upsert") continue;
     for (const row of fragment.children) {

@@ -51,7 +51,7 @@ document.addEventListener("reset", ({ target }) => {
   chosen.clear();
   setTimeout(() => {
     show();
-    if (inside) $("#rows > .row .cell-main")?.focus();
+    if (inside) $("#rows .row .cell-main")?.focus();
   });
 });
 

@@ -7,17 +7,18 @@ const MOMENT = 8000; // how long a struck row stays in a list that nobody reads
 const POINTED = 3000; // how long after its last movement a pointer still counts as being in the list
 
 const list = () => $("#rows");
-const links = () => $$("#rows > .row .cell-main");
+// In a list of groups some rows are folded away.
+const links = () => $$("#rows .row .cell-main").filter((link) => link.checkVisibility());
 
 /** The row that an element stands in. */
-export const rowOf = (element) => element?.closest?.("#rows > .row") ?? null;
+export const rowOf = (element) => element?.closest?.("#rows .row") ?? null;
 
 // Moving ---------------------------------------------------------------------------------------------------------
 
 let place = { id: "", index: -1 }; // where the focus is, or was last
 document.addEventListener("focusin", ({ target }) => {
   const row = rowOf(target);
-  if (row) place = { id: target.id, row: row.id, index: $$("#rows > .row").indexOf(row), inside: true };
+  if (row) place = { id: target.id, row: row.id, index: links().findIndex((link) => row.contains(link)), inside: true };
   else place.inside = false;
 });
 
@@ -68,25 +69,27 @@ const showHeld = () => {
   say($("#news-count"), String(held.size));
 };
 
+const strike = (row) => {
+  if (row.classList.contains("went")) return;
+  row.classList.add("went");
+  $("input[name=gate]", row)?.remove();
+  say($(".cell-risk", row), "gone");
+};
+
 /** Keep the order that is on the screen, take out what is new, and strike through what is no longer there. */
 const settle = (fragment) => {
   const incoming = $("#rows", fragment);
   if (!incoming || !list()) return;
-  held.clear();
-  const fresh = new Map([...incoming.children].map((row) => [row.id, row]));
-  const kept = [...list().children].map((row) => {
-    const now = fresh.get(row.id);
-    fresh.delete(row.id);
-    if (now) return now;
-    const gone = row.cloneNode(true);
-    if (!gone.classList.contains("went")) {
-      gone.classList.add("went");
-      $("input[name=gate]", gone)?.remove();
-      say($(".cell-risk", gone), "gone");
-    }
-    return gone;
+  const fresh = new Map($$(".row", incoming).map((row) => [row.id, row]));
+  const grouped = [...list().children, ...incoming.children].some((child) => !child.matches(".row"));
+  const kept = [...list().children].map((child) => {
+    // Groups stand as they are: a gate may have come into the middle of one.
+    const row = (!grouped && fresh.get(child.id)) || child.cloneNode(true);
+    for (const one of row.matches(".row") ? [row] : $$(".row", row)) if (!fresh.has(one.id)) strike(one);
+    return row;
   });
-  for (const [id, row] of fresh) held.set(id, row);
+  held.clear();
+  for (const [id, row] of fresh) if (!document.getElementById(id)) held.set(id, row);
   incoming.replaceChildren(...kept);
 };
 
@@ -139,7 +142,7 @@ document.addEventListener("click", ({ target }) => {
 
 setInterval(() => {
   const still = reading();
-  for (const row of $$("#rows > .went")) {
+  for (const row of $$("#rows .went")) {
     if (!struck.has(row)) struck.set(row, Date.now());
     else if (!still && Date.now() - struck.get(row) > MOMENT) row.remove();
   }
