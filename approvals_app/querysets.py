@@ -216,6 +216,10 @@ class GateQuerySet(models.QuerySet["Gate"]):
             return bool(super().filter(**expected)._raw_update(**changes))
         return statements.swap(self.model, expected, **changes)
 
+    def swap_among(self, pk: int, old: GateStatus, **changes: Any) -> bool:
+        """Change one gate if it still stands at `old` and is among these: for what `only` cannot say."""
+        return bool(self.filter(pk=pk, status=old)._raw_update(**changes))
+
     def _raw_update(self, **changes: Any) -> int:
         return super().update(**changes)
 

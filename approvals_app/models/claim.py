@@ -65,7 +65,11 @@ class Claimable(models.Model):
         until = timezone.now() + CLAIM_LASTS
         free = Q(claimer=None) | Q(claimer=actor) | Q(claimed_until__lte=timezone.now())
         with log_transaction():
-            took = type(self).objects.filter(free).swap(self.pk, GateStatus.PENDING, claimer=actor, claimed_until=until)
+            took = (
+                type(self)
+                .objects.filter(free)
+                .swap_among(self.pk, GateStatus.PENDING, claimer=actor, claimed_until=until)
+            )
             if took and not mine:
                 SessionEvent.append(
                     self.session_id, "gate_claimed", {"gate_id": self.pk, "actor": actor.get_username()}, actor=actor
@@ -82,7 +86,7 @@ class Claimable(models.Model):
     def keep_claim(self, actor: User) -> bool:
         """Keep one's claim a little longer, because the page that shows it is open; False where it is gone."""
         mine = type(self).objects.filter(claimer=actor, claimed_until__gt=timezone.now())
-        return bool(mine.swap(self.pk, GateStatus.PENDING, claimed_until=timezone.now() + PAGE_KEEPS))
+        return bool(mine.swap_among(self.pk, GateStatus.PENDING, claimed_until=timezone.now() + PAGE_KEEPS))
 
     def end_claim(self) -> bool:
         """Free the gate of a claim whose time is over, with the event that tells open pages."""
@@ -91,7 +95,11 @@ class Claimable(models.Model):
 
     def _free(self, which: Q, *, whose: User, cause: str) -> bool:
         with log_transaction():
-            freed = type(self).objects.filter(which).swap(self.pk, GateStatus.PENDING, claimer=None, claimed_until=None)
+            freed = (
+                type(self)
+                .objects.filter(which)
+                .swap_among(self.pk, GateStatus.PENDING, claimer=None, claimed_until=None)
+            )
             if freed:
                 payload = {"gate_id": self.pk, "actor": whose.get_username(), "cause": cause}
                 SessionEvent.append(self.session_id, "gate_released", payload, actor=whose)

@@ -128,7 +128,7 @@ class OnFacts(models.Model):
             if (
                 not type(self)
                 .objects.filter(digest=was, fingerprint_now=fingerprint)
-                .swap(
+                .swap_among(
                     self.pk, GateStatus.PENDING, digest=digest, facts_known=seen, facts_now=[], fingerprint=fingerprint
                 )
             ):
@@ -193,7 +193,7 @@ class OnFacts(models.Model):
             if (
                 type(self)
                 .objects.filter(fingerprint_now=was, fingerprint=self.fingerprint)
-                .swap(self.pk, GateStatus.PENDING, facts_now=[] if back else found, fingerprint_now=now)
+                .swap_among(self.pk, GateStatus.PENDING, facts_now=[] if back else found, fingerprint_now=now)
             ):
                 changed = [] if back else drift.changes(self.facts_known, found)
                 SessionEvent.append(

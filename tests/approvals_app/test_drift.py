@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.db import connection, transaction
 
-from approvals_app import audit, drift
+from approvals_app import audit, bulk, drift
 from approvals_app.exceptions import FactsChanged, NotYours, ShownOutdated
 from approvals_app.models import Decision, FactsAcknowledgement, Gate
 from approvals_app.models import drift as drifting
@@ -138,6 +138,20 @@ def test_nothing_is_acknowledged_where_nothing_is_new_or_by_who_may_not_decide(m
     alice.groups.add(Group.objects.get(name="approver"))
     with pytest.raises(NotYours):
         gate.acknowledge(actor=User.objects.get(pk=alice.pk), channel=Channel.PAGE, fingerprint=gate.fingerprint_now)
+
+
+def test_several_at_once_are_no_way_around_it(make_resting_gate, world, bob):
+    moved, other = make_resting_gate(), make_resting_gate(environment="staging")
+    for gate in (moved, other):
+        Gate.objects.filter(pk=gate.pk)._raw_update(risk="medium")
+    world.facts["version"] = "4.2.0"
+    moved.look_again(max_age=0)
+    other.look_again(max_age=0)
+    other.acknowledge(actor=bob, channel=Channel.PAGE, fingerprint=other.fingerprint_now)
+    shown = {moved.pk: moved.digest, other.pk: other.digest}
+    refused, taken = bulk.decide_all(shown, "approve", actor=bob, channel=Channel.PAGE)
+    assert isinstance(refused.error, FactsChanged)
+    assert taken.decision == Decision.objects.get()
 
 
 def test_a_rejection_needs_no_facts(make_resting_gate, world, bob):
