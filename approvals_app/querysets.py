@@ -210,11 +210,8 @@ class GateQuerySet(models.QuerySet["Gate"]):
         )
 
     def swap(self, pk: int, old: GateStatus, only: Mapping[str, Any] | None = None, **changes: Any) -> bool:
-        """Change one gate of these if it still stands at `old` and `only` holds; the only update that gates know."""
-        expected = {"pk": pk, "status": old, **(only or {})}
-        if self.query.where:
-            return bool(super().filter(**expected)._raw_update(**changes))
-        return statements.swap(self.model, expected, **changes)
+        """Change one gate if it still stands at `old` and `only` holds; with `swap_among` all that gates know."""
+        return statements.swap(self.model, {"pk": pk, "status": old, **(only or {})}, **changes)
 
     def swap_among(self, pk: int, old: GateStatus, **changes: Any) -> bool:
         """Change one gate if it still stands at `old` and is among these: for what `only` cannot say."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from unittest import mock
 import httpx
 from django.test import override_settings
 
-from sessions_app.agents import offline
+from sessions_app.agents import facts, offline
 from sessions_app.agents.tools import observability, remediation
 
 SERVICE = "checkout"
@@ -62,6 +62,8 @@ class StubService:
             override_settings(CLM_SERVICES=given),
             mock.patch.object(observability, "client", return_value=_Client(self)),
             mock.patch.object(remediation, "client", return_value=_Client(self)),
+            # Healing for everybody at once would be news to every gate; what they rest on stays.
+            mock.patch.dict(facts._readers, {"local_remediation:apply_fix": _same_facts}),
             # The investigator waits for the service's window to pass before it looks again; here it has passed.
             mock.patch.object(offline, "LONGEST_LOOK", 0.0),
         ):
@@ -91,6 +93,10 @@ class StubService:
         else:
             said = {"changed": {"pool_size": [20, 40]}}
         return httpx.Response(200, json=said)
+
+
+async def _same_facts(environment: str, args: Mapping[str, Any]) -> dict[str, facts.Fact]:
+    return {"health": "unhealthy", "version": "4.2.0", "pool size": 20}
 
 
 class _Client:
