@@ -91,7 +91,9 @@ def database(url: str, directory: Path) -> dict[str, Any]:
                 # A writer takes its lock when it begins, so no transaction fails half-way on an upgrade.
                 "transaction_mode": "IMMEDIATE",
                 "timeout": 20,
-                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
+                # Pages that are written again and again go from the log into the file once in 32 MB, not in 4.
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;"
+                "PRAGMA wal_autocheckpoint=8000;",
             },
         }
     parts = urlsplit(url)

@@ -1,7 +1,8 @@
 """Insert and compare-and-swap by statements that are built once for each shape.
 
-Django builds a statement anew for every row, which takes several times as long as running it; what a drive writes by
-the dozen goes this way. No `save()` and no queryset, so no signals: only for rows that nobody listens to.
+Django builds a statement anew for every row, which takes several times as long as running it, and its `connection`
+looks itself up for every attribute; what a drive writes by the dozen goes this way. No `save()` and no queryset, so no
+signals: only for rows that nobody listens to.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from django.db import connection, models
+from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 
 
 def insert(row: models.Model, *, once: bool = False) -> bool:
@@ -18,15 +19,16 @@ def insert(row: models.Model, *, once: bool = False) -> bool:
 
     With `once`, a row that a unique constraint knows already is left as it is, and the answer is False.
     """
-    statement, fields = _insert(type(row), once, connection.vendor)
-    values = [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
-    with connection.cursor() as cursor:
+    database = connections[DEFAULT_DB_ALIAS]
+    statement, fields = _insert(type(row), once, database.vendor)
+    values = [field.get_db_prep_save(getattr(row, field.attname), database) for field in fields]
+    with database.cursor() as cursor:
         cursor.execute(statement, values)
         written = cursor.fetchone()
     if written is None:
         return False
     (row.pk,) = written
-    row._state.adding, row._state.db = False, connection.alias
+    row._state.adding, row._state.db = False, database.alias
     return True
 
 
@@ -38,10 +40,11 @@ def swap(model: type[models.Model], expected: Mapping[str, Any], **changes: Any)
     The compare-and-swap behind most verbs: of two that read the same, one finds the row changed and writes nothing.
     """
     nulls = frozenset(name for name, value in expected.items() if value is None)
-    statement, fields = _swap(model, tuple(changes), tuple(expected), nulls, connection.vendor)
+    database = connections[DEFAULT_DB_ALIAS]
+    statement, fields = _swap(model, tuple(changes), tuple(expected), nulls, database.vendor)
     given = [*changes.values(), *(value for value in expected.values() if value is not None)]
-    values = [field.get_db_prep_save(value, connection) for field, value in zip(fields, given, strict=True)]
-    with connection.cursor() as cursor:
+    values = [field.get_db_prep_save(value, database) for field, value in zip(fields, given, strict=True)]
+    with database.cursor() as cursor:
         cursor.execute(statement, values)
         return bool(cursor.rowcount)
 

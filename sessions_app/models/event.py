@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import connection, models, transaction
+from django.db import DEFAULT_DB_ALIAS, connection, connections, models, transaction
 from django.utils import timezone
 
 from sessions_app import chain, events, feed
@@ -100,8 +100,8 @@ class SessionEvent(AppendOnlyModel):
         """
         events.check(kind, payload)
         with log_transaction():
-            now = timezone.now()
-            with connection.cursor() as cursor:
+            now, database = timezone.now(), connections[DEFAULT_DB_ALIAS]
+            with database.cursor() as cursor:
                 cursor.execute(_END_OF_CHAIN, [session_id])
                 version, head = cursor.fetchone()
                 event = cls(
@@ -113,7 +113,7 @@ class SessionEvent(AppendOnlyModel):
                     ts=now,
                 )
                 event.hash = event.hash_after(head)
-                at = connection.ops.adapt_datetimefield_value(now)
+                at = database.ops.adapt_datetimefield_value(now)
                 cursor.execute(_MOVE_END, [event.position, event.hash, at, session_id])
             insert(event)
             feed.announce(event)
