@@ -147,7 +147,7 @@ def test_a_session_with_very_many_events_costs_what_a_short_one_costs(
     rows: Any = [SessionEvent(position=first.position + number, **fields) for number in range(1, 2001)]
     # Past the log's own refusal: nothing is to hear of these.
     QuerySet(SessionEvent).bulk_create(rows)
-    with django_assert_max_num_queries(19):
+    with django_assert_max_num_queries(20):
         response = as_alice.get(f"/sessions/{session.pk}/")
     assert len(shown(response)) == timeline.PAGE + 1
     assert f"Earlier events ({first.position + 2000 - timeline.PAGE})" in response.content.decode()
