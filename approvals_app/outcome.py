@@ -62,6 +62,14 @@ class CallOutcome:
         return self.decision is not None and self.decision.type == DecisionType.RESPOND
 
     @property
+    def refused(self) -> bool:
+        """Whether the approved call was refused when the graph came for it: it was not, or not any more, what was
+        approved.
+        """
+        rejected = self.row is not None and self.row.status == CallStatus.REJECTED
+        return rejected and not self.ended and self.runs_until is not None
+
+    @property
     def runs_until(self) -> datetime | None:
         """Until when this gate's approval lets the call start."""
         if self.row is None or self.decision is None or (self.row.grant or {}).get("decision") != self.decision.pk:
@@ -87,8 +95,9 @@ class CallOutcome:
 
     @property
     def text(self) -> str:
-        """What the call returned or why it failed, all of it, while the ledger's row tells of this gate's dispatch."""
-        return (self.row.result or self.row.error) if self.row and self.ended == self.row.status in _SETTLED else ""
+        """What the call returned, or why it failed or was refused, while the ledger's row tells of this gate."""
+        tells = self.row is not None and (self.refused or self.ended == self.row.status in _SETTLED)
+        return (self.row.result or self.row.error) if self.row and tells else ""
 
     # The strip ----------------------------------------------------------------------------------------------------
 
@@ -105,7 +114,8 @@ class CallOutcome:
         actor = self.decision.actor.get_username() if self.decision.actor else "CLM"
         if self.told:
             return Step("person", f"Answered by {actor}", self.decided_at)
-        return Step("person", f"{'Rejected' if self.status == 'rejected' else 'Decided'} by {actor}", self.decided_at)
+        rejected = self.status == CallStatus.REJECTED and not self.refused
+        return Step("person", f"{'Rejected' if rejected else 'Decided'} by {actor}", self.decided_at)
 
     def _dispatched(self) -> Step:
         if self.dispatched_at:
@@ -117,6 +127,8 @@ class CallOutcome:
                 return Step("awaiting_input", "Approved, not yet dispatched: may start until", until=self.runs_until)
             case CallStatus.EXPIRED if self._ran_out:
                 return Step("expired", "Not dispatched by", self.runs_until)
+            case CallStatus.REJECTED if self.refused:
+                return Step("error", "Refused at its dispatch")
             case _:
                 return Step("dot", "Not dispatched")
 

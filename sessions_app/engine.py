@@ -163,7 +163,7 @@ class Engine:
     async def _claim_for_ever(self) -> None:
         tail = feed.Tail()
         read = time.monotonic()
-        while True:
+        while not self._stopping:
             self._wake.clear()
             try:
                 await self._claim_what_fits()
@@ -175,7 +175,9 @@ class Engine:
                 # A database that is away for a moment must not end the engine: the next poll tries again.
                 log.exception("The engine's poll failed; trying again")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), settings.CLM_POLL_SECONDS)
+                # Not wait_for: on Python 3.11 it loses a cancellation that meets a wake.
+                async with asyncio.timeout(settings.CLM_POLL_SECONDS):
+                    await self._wake.wait()
 
     async def _claim_what_fits(self) -> None:
         while room := self.limit - len(self._driving):
@@ -207,7 +209,8 @@ class Engine:
             except Exception:
                 log.exception("The sweep failed; trying again")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), settings.CLM_SWEEP_SECONDS)
+                async with asyncio.timeout(settings.CLM_SWEEP_SECONDS):
+                    await self._stopped.wait()
 
     async def _sweep(self) -> None:
         from sessions_app import recovery

@@ -8,8 +8,8 @@ from tests.conftest import question_interrupt
 
 pytestmark = pytest.mark.django_db
 
-#: The token with its person; the person's own permissions; those of their groups.
-ACCESS = 3
+#: The token with its person; what they may do.
+ACCESS = 2
 
 
 @pytest.fixture

@@ -126,6 +126,21 @@ def test_s05_a_graph_that_comes_too_late_lapses_the_call_itself(bench: Bench) ->
     assert _outcome(gate).dispatched_at is None
 
 
+def test_an_approved_call_that_is_refused_at_its_dispatch_is_not_told_as_rejected(bench: Bench) -> None:
+    ran: list[dict[str, Any]] = []
+    session, gate = _at_its_gate(bench, ran)
+    bench.decide(gate)
+    row = session.tool_calls.get()
+    assert row.grant
+    ToolCall.objects.filter(pk=row.pk).update(grant={**row.grant, "digest": "0" * 64})
+    bench.drive(session)
+    outcome = _outcome(gate)
+    assert (ran, outcome.status, outcome.dispatched_at) == ([], "rejected", None)
+    assert _says(gate) == ["Decided by bob", "Refused at its dispatch", "Not run"]
+    assert "it is not the call that was approved" in outcome.text
+    assert _events(session, "tool_dispatched") == _events(session, "tool_lapsed") == []
+
+
 def test_a_session_that_is_stopped_before_the_dispatch_lapses_its_call(bench: Bench) -> None:
     ran: list[dict[str, Any]] = []
     session, gate = _at_its_gate(bench, ran)

@@ -211,3 +211,17 @@ def test_s30_after_an_approval_a_run_that_ends_without_an_outcome_needs_review(b
     session = bench.drive(session)
     assert session.status == "needs_review"
     assert [event.payload["to"] for event in session.events.status_changes()][-1] == "needs_review"
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_an_engine_that_is_woken_at_the_moment_it_is_stopped_stops(engine: Any, settings: Any) -> None:
+    """On Python 3.11 a cancellation that meets a wake can get lost, and the server hung at its end."""
+    settings.CLM_POLL_SECONDS = 600
+    started = await engine()
+    await asyncio.sleep(0.5)
+    started._wake.set()
+    await asyncio.sleep(0)
+    stopping = asyncio.create_task(started.stop())
+    await asyncio.wait([stopping], timeout=20)
+    assert stopping.done()
+    assert started._sweeping.done()
