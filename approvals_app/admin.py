@@ -46,7 +46,7 @@ class DecisionInline(HistoryInline):
 
     model = Decision
     seen_with = "approvals_app.view_gate"
-    fields = ("at", "channel", "message", "approver_note", "edited_line", "digest")
+    fields = ("at", "channel", "message", "next", "approver_note", "edited_line", "verdicts_line", "digest")
     at = moment_column("created_at", "at")
     joined = ("actor",)
 
@@ -54,6 +54,11 @@ class DecisionInline(HistoryInline):
     def edited_line(self, decision: Decision) -> str:
         """Show the arguments that the approver wrote instead."""
         return json_line(decision.edited_args)
+
+    @admin.display(description="call by call")
+    def verdicts_line(self, decision: Decision) -> str:
+        """Show what was decided on each of several calls."""
+        return json_line(decision.verdicts)
 
 
 @admin.register(Gate)
@@ -159,6 +164,8 @@ class GateAdmin(HistoryAdmin):
         means = gate.consequence
         if not means:
             return "–"
+        if "calls" in means:
+            return json_text(means)
         sentence = "".join(part["text"] for part in means.get("parts", ()))
         return f"{sentence}. Can be undone: {means.get('undoable') or 'not known'}. {means.get('breaks', '')}"
 
@@ -197,9 +204,9 @@ class DecisionAdmin(HistoryAdmin):
     ordering = ("-pk",)
     fields = (
         *("at", "type", "actor", "channel", "gate", "session_link"),
-        *("message", "edited_text", "approver_note", "digest"),
+        *("message", "next", "edited_text", "verdicts_text", "approver_note", "digest"),
     )
-    readonly_fields = ("at", "session_link", "edited_text")
+    readonly_fields = ("at", "session_link", "edited_text", "verdicts_text")
     at = moment_column("created_at", "at")
 
     @admin.display(description="session", ordering="gate__session_id")
@@ -212,6 +219,11 @@ class DecisionAdmin(HistoryAdmin):
     def edited_text(self, decision: Decision) -> str:
         """Lay out the arguments that the approver wrote instead."""
         return json_text(decision.edited_args)
+
+    @admin.display(description="call by call")
+    def verdicts_text(self, decision: Decision) -> str:
+        """Lay out what was decided on each of several calls."""
+        return json_text(decision.verdicts)
 
 
 class GateInline(HistoryInline):

@@ -16,6 +16,7 @@ from approvals_app.models import Decision, Gate
 from approvals_app.outcome import CallOutcome as Outcome
 from approvals_app.outcome import outcomes_of
 from approvals_app.querysets import GateQuerySet
+from approvals_app.requests import NOTHING, Verdict
 from approvals_app.states import (
     NEWEST_FIRST,
     OLDEST_FIRST,
@@ -59,13 +60,25 @@ class EditedAction(Asked):
     args: dict[str, Any]
 
 
-class DecisionAsked(Asked):
-    """One person's decision on what they were shown."""
+class CallDecision(Asked):
+    """The decision on one of several calls."""
 
+    tool_call_id: str = Field(max_length=120)
     type: Literal["approve", "edit", "reject", "respond"]
+    edited_action: EditedAction | None = None
+    message: str = Field("", max_length=MAX_TEXT, description="The reason, or the answer in its place.")
+
+
+class DecisionAsked(Asked):
+    """One person's decision on what they were shown: one `type` for all of it, or `decisions` call by call."""
+
+    type: Literal["approve", "edit", "reject", "respond"] | None = None
     digest: str = Field(max_length=64, description="The gate's digest as it was shown.")
     edited_action: EditedAction | None = None
     message: str = Field("", max_length=MAX_TEXT, description="The reason, or the answer to a question.")
+    answer: Any = Field(None, description="The answer to a question that takes JSON.")
+    decisions: list[CallDecision] | None = Field(None, max_length=200, description="One for each call of the gate.")
+    next: Literal["continue", "escalate", "stop"] = Field("continue", description="What follows a rejection.")
 
 
 class OlderDecision(Asked):
@@ -112,6 +125,8 @@ class DecisionTaken(Answer):
     channel: str
     message: str
     edited_args: dict[str, Any] | None
+    verdicts: list[dict[str, Any]]
+    next: str
     approver_note: str
     ts: Instant
 
@@ -159,6 +174,9 @@ class GateAnswer(GateRow):
     """A gate with everything that an approver is shown."""
 
     calls: list[dict[str, Any]]
+    request: Any
+    takes_json: bool
+    args_schemas: list[dict[str, Any] | None]
     reasoning: str
     rule: str
     rule_version: str
@@ -274,26 +292,56 @@ def decide_gate(request: HttpRequest, gate_id: GateId, body: DecisionAsked) -> A
     """Decide a gate by what was shown of it; whoever comes too late gets the gate as it is now."""
     actor = of(request).person
     gate = _find_gate(Gate.objects.all(), gate_id)
-    if (body.type == "edit") != (body.edited_action is not None):
-        raise AnswerUnfit("edited_action: goes with an edit, and an edit needs it.", path="edited_action")
-    name = body.edited_action.name if body.edited_action else None
-    if name and public_name(name) != gate.tool:
-        raise AnswerUnfit(
-            f"edited_action.name: an edit changes the arguments of {gate.tool}; it cannot call {name} instead.",
-            path="edited_action.name",
-        )
+    if (body.type is None) == (body.decisions is None):
+        raise AnswerUnfit("type: send one for the whole gate, or `decisions` with one for each call.", path="type")
+    asks_json = "answer" in body.model_fields_set
+    if asks_json and not (gate.takes_json and body.type == "respond"):
+        raise AnswerUnfit("answer: goes with respond, on a gate whose `takes_json` is true.", path="answer")
+    edited = _edited(body, gate.tool, "")
     try:
         taken = gate.decide(
-            body.type,
+            body.type if body.type is not None else _verdicts(gate, body.decisions or []),
             actor=actor,
             channel=Channel.API,
             digest=body.digest,
             message=body.message,
-            edited_args=body.edited_action.args if body.edited_action else None,
+            edited_args=edited,
+            value=body.answer if asks_json else NOTHING,
+            then=body.next,
         )
     except Conflict as late:
         raise _with_gate(late, gate, actor) from None
     return Status(201, {"decision": describe_decision(taken), "gate": describe_gate(gate, actor)})
+
+
+def _verdicts(gate: Gate, decisions: list[CallDecision]) -> list[Verdict]:
+    """Return the verdicts in the order of the gate's calls; each call is decided once, by its id."""
+    given: dict[str, Verdict] = {}
+    tools = {call["tool_call_id"]: call["tool"] for call in gate.calls}
+    for position, one in enumerate(decisions):
+        where = f"decisions.{position}."
+        if one.tool_call_id not in tools or one.tool_call_id in given:
+            what = "is decided twice" if one.tool_call_id in given else "is none of this gate's calls"
+            raise AnswerUnfit(f"{where}tool_call_id: {one.tool_call_id!r} {what}.", path=f"{where}tool_call_id")
+        args = _edited(one, tools[one.tool_call_id], where)
+        given[one.tool_call_id] = Verdict(type=DecisionType(one.type), message=one.message, args=args)
+    if missing := [call_id for call_id in tools if call_id not in given]:
+        raise AnswerUnfit(f"decisions: lacks {', '.join(missing)}; the calls are answered together.", path="decisions")
+    return [given[call_id] for call_id in tools]
+
+
+def _edited(asked: DecisionAsked | CallDecision, tool: str, where: str) -> dict[str, Any] | None:
+    """Return the arguments of an edit; refuse one without, one where none belongs, and another tool's name."""
+    path = f"{where}edited_action"
+    if (asked.type == "edit") != (asked.edited_action is not None):
+        raise AnswerUnfit(f"{path}: goes with an edit, and an edit needs it.", path=path)
+    name = asked.edited_action.name if asked.edited_action else None
+    if name and public_name(name) != tool:
+        raise AnswerUnfit(
+            f"{path}.name: an edit changes the arguments of {tool}; it cannot call {name} instead.",
+            path=f"{path}.name",
+        )
+    return asked.edited_action.args if asked.edited_action else None
 
 
 # The older paths ------------------------------------------------------------------------------------------------
@@ -428,6 +476,9 @@ def describe_gate(gate: Gate, viewer: Any) -> dict[str, Any]:
     return {
         **_row(gate, decision, viewer),
         "calls": gate.calls,
+        "request": gate.request,
+        "takes_json": gate.takes_json,
+        "args_schemas": [gate.args_schema(position) for position in range(len(gate.calls))],
         "reasoning": gate.reasoning,
         "rule": gate.rule,
         "rule_version": gate.rule_version,
@@ -482,6 +533,8 @@ def describe_decision(decision: Decision) -> dict[str, Any]:
         "channel": decision.channel,
         "message": decision.message,
         "edited_args": decision.edited_args,
+        "verdicts": decision.verdicts,
+        "next": decision.next,
         "approver_note": decision.approver_note,
         "ts": instant(decision.created_at),
     }

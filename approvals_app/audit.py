@@ -8,7 +8,7 @@ from typing import Any
 
 from approvals_app.models import Comment, Decision, FactsAcknowledgement, Gate
 from approvals_app.states import GateStatus
-from sessions_app import chain
+from sessions_app import chain, redaction
 from sessions_app.models import Session, SessionEvent
 
 
@@ -116,6 +116,12 @@ def _said(session: Session, events: list[SessionEvent]) -> Iterator[Fault]:
     rows = FactsAcknowledgement.objects.filter(gate__session=session).order_by("pk")
     if list(rows.values_list("digest", flat=True)) != seen:
         yield Fault(session.pk, "acknowledgements", "are not those of the log")
+
+
+def export_redacted(session: Session) -> Iterator[dict[str, Any]]:
+    """Yield the same rows without their secrets, each marked as redacted: to be read, not to be verified."""
+    for row in export(session):
+        yield {**redaction.shown(row), "redacted": True}
 
 
 def export(session: Session) -> Iterator[dict[str, Any]]:

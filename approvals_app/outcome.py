@@ -45,6 +45,7 @@ class CallOutcome:
     call: dict[str, Any]
     row: ToolCall | None
     decision: Decision | None
+    position: int = 0
     dispatched_at: datetime | None = None
     finished_at: datetime | None = None
     #: What the outcome's event says, or nothing while there is none.
@@ -57,9 +58,14 @@ class CallOutcome:
         return self.decision.created_at if self.decision else None
 
     @property
+    def decided_as(self) -> str:
+        """What the decision says of this call: of several, each has its own verdict."""
+        return self.decision.type_on(self.position) if self.decision else ""
+
+    @property
     def told(self) -> bool:
-        """Whether a person said what became of the call, instead of letting it run."""
-        return self.decision is not None and self.decision.type == DecisionType.RESPOND
+        """Whether a person said what became of a call that was cut off, instead of letting it run."""
+        return self.decided_as == DecisionType.RESPOND and self.gate.kind == GateKind.UNKNOWN_OUTCOME
 
     @property
     def refused(self) -> bool:
@@ -90,7 +96,7 @@ class CallOutcome:
             return CallStatus.EXECUTED
         if self.runs_until and self.row:
             return CallStatus.EXPIRED if self.row.overdue(timezone.now()) else CallStatus(self.row.status)
-        rejected = self.decision.type == DecisionType.REJECT or self.row is not None
+        rejected = self.decided_as in {DecisionType.REJECT, DecisionType.RESPOND} or self.row is not None
         return CallStatus.REJECTED if rejected else CallStatus.APPROVED
 
     @property
@@ -112,7 +118,7 @@ class CallOutcome:
                 return Step("expired", "Nobody decided by", self.gate.expires_at)
             return Step("cancelled", "Cancelled with its session", self.gate.decided_at)
         actor = self.decision.actor.get_username() if self.decision.actor else "CLM"
-        if self.told:
+        if self.decided_as == DecisionType.RESPOND:
             return Step("person", f"Answered by {actor}", self.decided_at)
         rejected = self.status == CallStatus.REJECTED and not self.refused
         return Step("person", f"{'Rejected' if rejected else 'Decided'} by {actor}", self.decided_at)
@@ -171,9 +177,10 @@ def outcomes_of(gate: Gate, decision: Decision | None) -> list[CallOutcome]:
             call=call,
             row=rows.get(call["tool_call_id"]),
             decision=decision,
+            position=position,
             **facts.get(call["tool_call_id"], _told(decision)),
         )
-        for call in gate.calls
+        for position, call in enumerate(gate.calls)
     ]
 
 

@@ -101,7 +101,8 @@ def _gate_of(run: Run, found: dict[str, Any], checkpoint_id: str) -> Gate:
     ledger = judged.get(call["tool_call_id"])
     terms = _terms(asked.kind, [judged.get(one) for one in ids])
     environment = run.session.environment
-    means = consequence.consequence(call["tool"], call["args"], environment=environment) if call["tool"] else None
+    means = [consequence.consequence(one["tool"], one["args"], environment=environment) for one in asked.calls]
+    several = asked.kind == GateKind.BATCH
     return Gate(
         session=run.session,
         run=run,
@@ -112,14 +113,14 @@ def _gate_of(run: Run, found: dict[str, Any], checkpoint_id: str) -> Gate:
         tool=call["tool"],
         tool_call_id=call["tool_call_id"],
         calls=list(asked.calls),
-        headline=headline_of(asked, means),
+        headline=headline_of(asked, means[0] if means else None),
         question=asked.question,
         reasoning=(ledger.reasoning if ledger else "") or asked.reasoning,
         reason=asked.reason or (ledger.reason if ledger else "asked_by_agent"),
         risk=ledger.risk if ledger else ("" if asked.kind == GateKind.QUESTION else "high"),
         rule=ledger.rule if ledger else "",
         rule_version=ledger.rule_version if ledger else "",
-        consequence=words_of(means),
+        consequence={"calls": [words_of(one) for one in means]} if several else words_of(means[0] if means else None),
         evidence=evidence_of(run.session, asked),
         facts=first_facts(judged[one] for one in ids if one in judged),
         allowed=list(asked.allowed),

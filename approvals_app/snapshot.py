@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 from django.db.models.functions import Left
 
 from approvals_app.requests import Asked
 from approvals_app.states import GateKind
+from sessions_app import redaction
 from sessions_app.agents.consequence import Consequence
 from sessions_app.models import Session, ToolCall
 from sessions_app.states import CallStatus
@@ -15,6 +18,9 @@ from sessions_app.states import CallStatus
 #: The latest readings that a gate keeps, and how much of each.
 READINGS = 8
 EXCERPT = 1200
+#: How much of each is searched for the values of the call, and among how many events for where it stands.
+SEARCHED = 8000
+LOOKED_THROUGH = 60
 
 
 def headline_of(asked: Asked, means: Consequence | None) -> str:
@@ -26,7 +32,7 @@ def headline_of(asked: Asked, means: Consequence | None) -> str:
         return f"did {asked.calls[0]['tool'].rpartition(':')[2]} run?"
     if means:
         return means.sentence[:300]
-    return (asked.question or "a question from the agent")[:300]
+    return redaction.shown_text(asked.question or "a question from the agent")[:300]
 
 
 def words_of(means: Consequence | None) -> dict[str, Any]:
@@ -45,16 +51,22 @@ def words_of(means: Consequence | None) -> dict[str, Any]:
 def evidence_of(session: Session, asked: Asked) -> dict[str, Any]:
     """Return the agents' reports and the readings they rest on, as they stood when the gate opened.
 
-    `{reports: [{agent, summary, confidence, rationale, evidence}], readings: [{tool, args, excerpt, at}], …}`
+    `{reports: [{agent, summary, confidence, rationale, evidence, seq}], readings: [{tool, args, excerpt, at, seq}],
+    seen: [{argument: {tool, seq}}], …}`: `seq` is the event in the session's timeline, `seen` says for each call
+    where the values of its arguments stood before.
     """
-    reports = session.agent_runs.exclude(ended_at=None).order_by("pk")
+    reports = list(session.agent_runs.exclude(ended_at=None).order_by("pk"))
     executed = ToolCall.objects.filter(session=session, status=CallStatus.EXECUTED)
     # Only the beginning of each result is read: a log may be long.
-    readings = list(
-        executed.annotate(excerpt=Left("result", EXCERPT))
+    readings: list[dict[str, Any]] = list(
+        executed.annotate(excerpt=Left("result", SEARCHED))
         .order_by("-pk")
-        .values("tool", "args", "excerpt", "finished_at")[:READINGS]
+        .values("tool", "tool_call_id", "args", "excerpt", "finished_at")[:READINGS]  # type: ignore[arg-type]
     )
+    readings.reverse()
+    seqs = _seqs_of(session) if reports or readings else {}
+    for reading in readings:
+        reading["seq"] = seqs.get(reading["tool_call_id"])
     return {
         "reports": [
             {
@@ -63,6 +75,7 @@ def evidence_of(session: Session, asked: Asked) -> dict[str, Any]:
                 "confidence": report.confidence,
                 "rationale": report.confidence_rationale,
                 "evidence": report.evidence,
+                "seq": seqs.get(("report", report.agent)),
             }
             for report in reports
         ],
@@ -70,10 +83,57 @@ def evidence_of(session: Session, asked: Asked) -> dict[str, Any]:
             {
                 "tool": reading["tool"],
                 "args": reading["args"],
-                "excerpt": reading["excerpt"],
+                "excerpt": reading["excerpt"][:EXCERPT],
                 "at": reading["finished_at"].isoformat() if reading["finished_at"] else None,
+                "seq": reading["seq"],
             }
-            for reading in reversed(readings)
+            for reading in readings
         ],
+        "seen": [_seen(call, readings, session.query) for call in asked.calls],
         **asked.about,
     }
+
+
+def _seqs_of(session: Session) -> dict[Any, int]:
+    """Return where in the timeline each call ran and each agent last reported."""
+    events = session.events.filter(kind__in=["tool_invoked", "agent_finished"]).order_by("-seq")
+    found: dict[Any, int] = {}
+    for seq, kind, payload in events.values_list("seq", "kind", "payload")[:LOOKED_THROUGH]:
+        key = payload.get("tool_call_id") if kind == "tool_invoked" else ("report", payload.get("agent"))
+        found.setdefault(key, seq)
+    return found
+
+
+def _seen(call: dict[str, Any], readings: list[dict[str, Any]], query: str) -> dict[str, dict[str, Any]]:
+    """Return for each argument where its value was seen before the agent wrote it: a reading, or the request.
+
+    A reading that was itself asked for with the value says it only where nothing else does, and one of the same
+    server's tools never: what an agent proposed first proves nothing of what it asks for next.
+    """
+    server = call["tool"].partition(":")[0]
+    others = [reading for reading in readings if reading["tool"].partition(":")[0] != server]
+    found = {}
+    for name, value in call["args"].items():
+        if (word := _word(value)) is None:
+            continue
+        telling = [reading for reading in others if word.search(reading["excerpt"])]
+        own = [reading for reading in telling if not word.search(json.dumps(reading["args"], ensure_ascii=False))]
+        if own:
+            found[name] = {"tool": own[-1]["tool"], "seq": own[-1]["seq"]}
+        elif word.search(query):
+            found[name] = {"tool": "", "seq": None}
+        elif telling:
+            found[name] = {"tool": telling[-1]["tool"], "seq": telling[-1]["seq"]}
+    return found
+
+
+def _word(value: Any) -> re.Pattern[str] | None:
+    """Return what finds a value in a text, or nothing for one that says too little to be recognised."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    text = str(value).strip()
+    if isinstance(value, str) and not 3 <= len(text) <= 200:
+        return None
+    if not isinstance(value, str) and len(text) < 2:
+        return None
+    return re.compile(rf"(?<![\w.-]){re.escape(text)}(?![\w-]|\.\w)")

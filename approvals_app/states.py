@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from django.db.models import TextChoices
@@ -56,6 +57,14 @@ class OnExpiry(TextChoices):
     ESCALATE = "escalate", "the session is escalated"
 
 
+class Next(TextChoices):
+    """What follows a rejection."""
+
+    CONTINUE = "continue", "the agent tries another way"
+    ESCALATE = "escalate", "handed over to people"
+    STOP = "stop", "the session is stopped"
+
+
 class Channel(TextChoices):
     """Through which surface a decision came."""
 
@@ -72,6 +81,15 @@ STATUS_AFTER: dict[DecisionType, GateStatus] = {
     DecisionType.REJECT: GateStatus.REJECTED,
     DecisionType.RESPOND: GateStatus.RESPONDED,
 }
+
+
+def summary_of(types: Sequence[DecisionType]) -> DecisionType:
+    """Return the one word for the decisions on several calls: whether any runs, and then how."""
+    for kind in (DecisionType.EDIT, DecisionType.APPROVE, DecisionType.RESPOND):
+        if kind in types:
+            return kind
+    return DecisionType.REJECT
+
 
 # The queue's tabs ---------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.http import urlencode
 from django.views.decorators.http import require_POST, require_safe
 
-from approvals_app import next_gate
+from approvals_app import next_gate, precedents
 from approvals_app.forms import DecisionForm, QueueFilter, SavedViewForm
 from approvals_app.models import Comparison, Gate, RepairCard, SavedView
 from approvals_app.outcome import outcomes_of
@@ -140,14 +140,19 @@ def decide(request: PersonRequest, pk: int) -> HttpResponse:
     """Take this person's decision; whatever stands in its way is said on the gate's own card."""
     found = _find(request, pk)
     form = DecisionForm(request.POST, gate=found)
-    if not form.is_valid():
+    valid = form.is_valid()
+    if found.pending and not valid:
         return _show(request, found, form=form, status=422)
-    if form.unsure:
+    if found.pending and form.shows_changes:
+        return _show(request, found, form=form)
+    if valid and form.unsure:
         return _ask(request, found, form)
     # Where the gate stands in the list is known only while it still stands there.
     onward = "queue" in request.POST and is_htmx(request)
     ahead = next_gate.ahead_of(found, request.user, request.POST["queue"]) if onward else None
     try:
+        if not valid:
+            raise found.late()
         found.decide(**form.verdict, actor=request.user, channel=Channel.PAGE)
     except ClmError as refused:
         return _show(request, found, form=form, refused=refused, status=status_of(refused))
@@ -194,16 +199,19 @@ def _show(
 ) -> HttpResponse:
     decision = None if gate.pending else gate.decision
     outcomes = outcomes_of(gate, decision)
+    form = form or DecisionForm(gate=gate, initial={"digest": gate.digest})
     context = {
         "gate": gate,
         "session": gate.session,
         "calls": [(outcome.call, outcome.row) for outcome in outcomes],
         "outcomes": outcomes,
-        "form": form or DecisionForm(gate=gate, initial={"digest": gate.digest}),
+        "form": form,
+        "opened": "edit" in request.GET,
+        "before": precedents.of(gate) if gate.pending else None,
         "decision": decision,
         "why_not": gate.refusal_for(request.user) if gate.pending else "",
         "refused": refused,
-        "kept": form.said if form and refused and not gate.pending else "",
+        "kept": form.typed if refused and not gate.pending else "",
     }
     template = "approvals/_gate.html" if is_htmx(request) else "approvals/gate.html"
     return render(request, template, context, status=status)

@@ -15,12 +15,14 @@ from django.utils.datastructures import MultiValueDict
 from ninja import NinjaAPI, Swagger
 from ninja.openapi.schema import REF_TEMPLATE, OpenAPISchema
 from ninja.parser import Parser
+from ninja.renderers import JSONRenderer
 
 from approvals_app.api import router as gates
 from approvals_app.ask_api import router as questions
 from approvals_app.bulk_api import router as bulk
 from approvals_app.together_api import router as together
 from clm_site.http import shape_errors
+from sessions_app import redaction
 from sessions_app.api import router as sessions
 from sessions_app.exceptions import BadRequest
 from sessions_app.schemas import ErrorAnswer
@@ -74,6 +76,14 @@ def _refuse_unholdable(value: Any) -> None:
             raise BadRequest("A number is too large.")
 
 
+class RedactingRenderer(JSONRenderer):
+    """Writes every answer without the secrets in it: nothing that the API sends goes another way."""
+
+    def render(self, request: HttpRequest, data: Any, *, response_status: int) -> Any:
+        """Return the body."""
+        return super().render(request, redaction.shown(data), response_status=response_status)
+
+
 class DocsPage(Swagger):
     """The pages at /api/v1/docs, from ninja's own static files: nothing inline, nothing from elsewhere.
 
@@ -112,6 +122,7 @@ api = Contract(
     urls_namespace="api-v1",
     docs=DocsPage(),
     parser=StrictParser(),
+    renderer=RedactingRenderer(),
 )
 shape_errors(api)
 api.add_router("", sessions)

@@ -20,6 +20,7 @@ from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
 from clm_site import storage
+from sessions_app import redaction
 from sessions_app.decorators import status_of
 from sessions_app.exceptions import BadRequest, ClmError, Invalid, NotFound, TooMany, Unauthorized
 
@@ -55,7 +56,7 @@ def error_response(
 ) -> JsonResponse:
     """Return an error in the contract's shape."""
     response = JsonResponse(
-        {"error": {"code": code, "message": text, "details": details or {}}},
+        redaction.shown({"error": {"code": code, "message": text, "details": details or {}}}),
         status=status or status_of(_Coded(code)),
         json_dumps_params={"default": str},
     )

@@ -10,11 +10,12 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db.models import Model, OuterRef, QuerySet, Subquery
+from django.db.models import CharField, Model, OuterRef, QuerySet, Subquery, TextField
 from django.forms.models import BaseInlineFormSet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -22,7 +23,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from sessions_app import events
+from sessions_app import events, redaction
 from sessions_app.agents import config
 from sessions_app.exceptions import ClmError
 from sessions_app.models import AgentRun, ApiToken, Run, Session, SessionEvent, ToolCall
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 else:
     _Admin, _Inline, _Formset = admin.ModelAdmin, admin.TabularInline, BaseInlineFormSet
 
+_Row = TypeVar("_Row", bound=Model)
 #: As much of a text as a row shows.
 ROW_TEXT = 400
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -71,20 +73,32 @@ def json_text(value: Any) -> str:
     """Return a JSON value laid out for reading, or a dash where there is none; long lines wrap."""
     if not value:
         return "–"
-    text = json.dumps(value, indent=2, ensure_ascii=False, cls=DjangoJSONEncoder)
+    text = json.dumps(redaction.shown(value), indent=2, ensure_ascii=False, cls=DjangoJSONEncoder)
     lines = [NO_BREAK * (len(line) - len(line.lstrip())) + line.lstrip() for line in text.splitlines()]
     return format_html("<code>{}</code>", format_html_join(SafeString("<br>"), "{}", ((line,) for line in lines)))
 
 
 def json_line(value: Any) -> str:
     """Return a JSON value on one line, cut to what a row can hold."""
-    return row_text(json.dumps(value, ensure_ascii=False, cls=DjangoJSONEncoder) if value else "")
+    return row_text(json.dumps(redaction.shown(value), ensure_ascii=False, cls=DjangoJSONEncoder) if value else "")
 
 
 def row_text(text: str) -> str:
     """Return as much of a text as a row can hold, able to break after each comma of a JSON without spaces."""
+    text = redaction.shown_text(text or "")
     text = text if len(text) <= ROW_TEXT else f"{text[: ROW_TEXT - 1]}…"
     return format_html_join(SafeString("<wbr>"), "{}", ((part,) for part in re.split("(?<=,)", text or "–")))
+
+
+def without_secrets(rows: Iterable[_Row]) -> list[_Row]:
+    """Return rows as the admin shows them: secrets are taken out of their texts here, and of nothing that is stored."""
+    shown = list(rows)
+    for row in shown:
+        for column in row._meta.concrete_fields:
+            text = row.__dict__.get(column.attname)
+            if isinstance(text, str) and isinstance(column, (CharField, TextField)) and not column.primary_key:
+                row.__dict__[column.attname] = redaction.shown_text(text)
+    return shown
 
 
 # What history is --------------------------------------------------------------------------------------------
@@ -116,12 +130,30 @@ class History:
         return False
 
 
+class HistoryList(ChangeList):
+    """A list whose rows have no secrets in them."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Read the page."""
+        super().get_results(request)
+        self.result_list: Any = without_secrets(self.result_list)
+
+
 class HistoryAdmin(History, _Admin):
     """A list and a page of rows that only verbs write."""
 
     list_per_page = 50
     list_max_show_all = MAX_PAGE
     show_full_result_count = False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Hide secrets in the list."""
+        return HistoryList
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Hide secrets on the page; nothing of it is ever saved."""
+        found = super().get_object(request, object_id, from_field)
+        return without_secrets([found])[0] if found else None
 
 
 class LatestRows(_Formset):
@@ -131,7 +163,7 @@ class LatestRows(_Formset):
         """Return at most MAX_PAGE rows, read once."""
         if not hasattr(self, "_latest"):
             newest = super().get_queryset().order_by("-pk")[:MAX_PAGE]
-            self._latest = list(reversed(newest))
+            self._latest = without_secrets(reversed(newest))
         return self._latest
 
 

@@ -68,7 +68,7 @@ KINDS: dict[str, EventKind] = {
             "gate_decided",
             "A person decided",
             "gate_id decision actor channel",
-            "tool rationale digest decision_id seal",
+            "tool rationale digest decision_id seal verdicts next",
         ),
         _kind("gate_expired", "Nobody decided in time", "gate_id tool", "expires_at on_expiry"),
         _kind("gate_cancelled", "The gate went with its session", "gate_id tool cause"),

@@ -21,7 +21,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError
 from django.http import StreamingHttpResponse
 
-from sessions_app import feed
+from sessions_app import feed, redaction
 from sessions_app.exceptions import BadRequest, ClmError, NotFound
 from sessions_app.identity import Access
 from sessions_app.models import ApiToken, Session, SessionEvent
@@ -99,7 +99,9 @@ def _read(session_id: str | None, cursor: int) -> list[Sent]:
     events = SessionEvent.objects.since(cursor)
     if session_id is not None:
         events = events.filter(session_id=session_id)
-    return [Sent(event.seq, json.dumps(event.as_json(), cls=DjangoJSONEncoder)) for event in events[:PAGE]]
+    return [
+        Sent(event.seq, json.dumps(redaction.shown(event.as_json()), cls=DjangoJSONEncoder)) for event in events[:PAGE]
+    ]
 
 
 async def follow(

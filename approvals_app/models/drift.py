@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -154,22 +155,30 @@ class OnFacts(models.Model):
             )
         return taken
 
-    def hold_facts(self, decision: DecisionType, edited_args: dict[str, Any] | None) -> None:
+    def hold_facts(self, verdicts: Sequence[tuple[DecisionType, dict[str, Any] | None]]) -> None:
         """Read the facts once more for a decision that lets a call run; raises FactsChanged where they are others.
+
+        Each call's verdict comes with the arguments of its edit.
 
         What they are goes into the grant, for the check at the tool. An edit may turn the call to something else,
         so its grant is for what that rests on as it is decided.
         """
         self._held: dict[str, dict[str, Any]] = {}
-        if not self.facts or decision not in {DecisionType.APPROVE, DecisionType.EDIT}:
+        if not self.facts or not any(kind in {DecisionType.APPROVE, DecisionType.EDIT} for kind, _ in verdicts):
             return
         if not self.look_again(max_age=0):
             raise self._changed()
-        known = self.facts_known
-        if decision == DecisionType.EDIT:
-            edited = [{**call, "args": edited_args or {}} for call in self.calls]
-            known = drift.read_now(edited, self.session.environment)
-        self._held = {reading["tool_call_id"]: reading for reading in known}
+        held = {reading["tool_call_id"]: reading for reading in self.facts_known}
+        edited = [
+            {**call, "args": args or {}}
+            for call, (kind, args) in zip(self.calls, verdicts, strict=False)
+            if kind == DecisionType.EDIT
+        ]
+        if edited:
+            for call in edited:
+                held.pop(call["tool_call_id"], None)
+            held |= {reading["tool_call_id"]: reading for reading in drift.read_now(edited, self.session.environment)}
+        self._held = held
 
     def held_for(self, tool_call_id: str) -> dict[str, Any]:
         """Return what a call's grant says of facts: nothing for a tool without any."""

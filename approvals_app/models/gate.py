@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,8 +26,18 @@ from approvals_app.models.decision import Decision
 from approvals_app.models.drift import OnFacts
 from approvals_app.models.gate_call import GateCall
 from approvals_app.querysets import GateQuerySet
-from approvals_app.states import STATUS_AFTER, Channel, DecisionType, GateKind, GateStatus, OnExpiry
-from sessions_app import chain
+from approvals_app.requests import Verdict
+from approvals_app.states import (
+    STATUS_AFTER,
+    Channel,
+    DecisionType,
+    GateKind,
+    GateStatus,
+    Next,
+    OnExpiry,
+    summary_of,
+)
+from sessions_app import chain, redaction
 from sessions_app.agents import config, risk
 from sessions_app.exceptions import Conflict, LogIsAppendOnly
 from sessions_app.models import Run, Session, SessionEvent, ToolCall, log_transaction
@@ -132,6 +145,8 @@ class Gate(OnFacts, Claimable, models.Model):
             models.Index(fields=["status", "decided_at", "id"], name="gate_by_end"),
             models.Index(fields=["decided_at", "id"], name="gate_ended"),
             models.Index(fields=["call_digest", "status"], name="gate_alike"),
+            # What was decided before on the same tool (precedents.py).
+            models.Index(fields=["tool", "-decided_at"], name="gate_precedents"),
         ]
 
     def __str__(self) -> str:
@@ -197,6 +212,20 @@ class Gate(OnFacts, Claimable, models.Model):
         shown = {name: getattr(self, name) for name in DIGESTED} | ({"facts": self.facts} if self.facts else {})
         return dict(chain.as_stored(shown))
 
+    @property
+    def takes_json(self) -> bool:
+        """Whether its answer is JSON instead of words."""
+        return requests.dialect_of(self.request).takes_json(self.response_schema)
+
+    def allowed_for(self, position: int) -> list[str]:
+        """Return the decisions that may be taken on one of its calls."""
+        allowed: list[str] = self.calls[position].get("allowed", self.allowed) if self.calls else self.allowed
+        return allowed
+
+    def args_schema(self, position: int = 0) -> dict[str, Any] | None:
+        """Return the schema of one call's arguments, where somebody published one."""
+        return requests.args_schema(self.request, self.response_schema, position)
+
     def digest_of_shown(self) -> str:
         """Return the SHA-256 of that, which a decision must name until other facts are acknowledged."""
         return chain.digest(self.shown())
@@ -216,21 +245,25 @@ class Gate(OnFacts, Claimable, models.Model):
 
     def decide(
         self,
-        decision: str,
+        decision: str | Sequence[Verdict],
         *,
         actor: User,
         channel: Channel,
         digest: str | None,
         message: str = "",
         edited_args: dict[str, Any] | None = None,
+        value: Any = requests.NOTHING,
+        then: str = Next.CONTINUE,
         approver_note: str = "",
         extra: dict[str, Any] | None = None,
     ) -> Decision:
         """Take one person's decision, once; the last open gate of a session also sends its graph on.
 
-        `digest` names what the person was shown; None only on the REST contract's older path. Raises NotYours,
-        AnswerUnfit, ShownOutdated, FactsChanged, GateDecided (its details name the winner), GateExpired or
-        GateCancelled, and then no decision is written. Reads facts over the network, so call it in no transaction.
+        `decision` is one word for all that the gate asks, or a verdict for each of its calls, in order. `value` is
+        the answer where the graph takes JSON, `then` what follows a rejection. `digest` names what the person was
+        shown; None only on the REST contract's older path. Raises NotYours, AnswerUnfit, ShownOutdated, FactsChanged,
+        GateDecided (its details name the winner), GateExpired or GateCancelled, and then no decision is written.
+        Reads facts over the network, so call it in no transaction.
         """
         self.refresh_from_db()
         if refusal := self.refusal_for(actor):
@@ -241,24 +274,14 @@ class Gate(OnFacts, Claimable, models.Model):
             raise self.late()
         if digest is not None and digest != self.digest:
             raise ShownOutdated(digest=self.digest)
-        if decision not in self.allowed:
-            raise AnswerUnfit(f"This gate takes {', '.join(self.allowed)}, not {decision!r}.", allowed=self.allowed)
-        kind = DecisionType(decision)
-        if kind == DecisionType.RESPOND and not message.strip():
-            raise AnswerUnfit("Write the answer that the agent should get.", path="message")
-        if kind == DecisionType.EDIT:
-            self._refuse_forbidden(edited_args)
-        answer = requests.answer(
-            GateKind(self.kind),
-            kind,
-            calls=self.calls,
-            message=message,
-            edited_args=edited_args,
-            request=self.request,
-            schema=self.response_schema,
-            extra=extra,
-        )
-        self.hold_facts(kind, edited_args)
+        verdicts = self._verdicts(decision, message=message, args=edited_args, value=value, extra=extra or {})
+        kind = summary_of([verdict.type for verdict in verdicts])
+        if then != Next.CONTINUE and (kind != DecisionType.REJECT or then not in Next):
+            raise AnswerUnfit(f"next: goes with a rejection, and is one of {', '.join(Next.values)}.", path="next")
+        # A session that ends here has nobody who would read an answer.
+        goes_on = then == Next.CONTINUE
+        answer = requests.answer(self.request, verdicts, self.response_schema) if goes_on else None
+        self.hold_facts([(verdict.type, verdict.args) for verdict in verdicts])
         with log_transaction():
             self._end(STATUS_AFTER[kind], answer)
             taken = Decision.objects.create(
@@ -267,37 +290,113 @@ class Gate(OnFacts, Claimable, models.Model):
                 actor=actor,
                 channel=channel,
                 digest=self.digest,
-                message=message,
-                edited_args=edited_args,
+                message=message if message or self.kind == GateKind.BATCH else verdicts[0].message,
+                edited_args=None if self.kind == GateKind.BATCH else verdicts[0].args,
+                verdicts=self._kept(verdicts),
+                next=then,
                 approver_note=approver_note,
             )
-            self._tell_ledger(taken)
-            SessionEvent.append(
-                self.session_id,
-                "gate_decided",
-                {
-                    "gate_id": self.pk,
-                    "decision": str(kind),
-                    "actor": actor.get_username(),
-                    "channel": str(channel),
-                    "tool": self.tool,
-                    "rationale": message,
-                    "digest": self.digest,
-                    "decision_id": taken.pk,
-                    "seal": taken.seal(),
-                },
-                actor=actor,
-            )
-            self._go_on(cause=f"gate {self.get_status_display()}", actor=actor)
+            self._tell_ledger(taken, verdicts)
+            SessionEvent.append(self.session_id, "gate_decided", self._told(taken), actor=actor)
+            match then:
+                case Next.STOP:
+                    self.session.stop(actor=actor, note=message)
+                case Next.ESCALATE:
+                    self.session.escalate(actor=actor, note=message, cause="handed over")
+                case _:
+                    self._go_on(cause=f"gate {self.get_status_display()}", actor=actor)
         return taken
 
-    def _refuse_forbidden(self, edited_args: dict[str, Any] | None) -> None:
-        """Refuse an edit without arguments, and one into a call that no approval could ever allow."""
-        if edited_args is None:
-            raise AnswerUnfit("Say with which arguments the call should run instead.", path="edited_action")
-        judged = risk.judge(self.tool, edited_args, self.session.environment, config.current().risk.rules)
+    def _verdicts(
+        self,
+        decision: str | Sequence[Verdict],
+        *,
+        message: str,
+        args: dict[str, Any] | None,
+        value: Any,
+        extra: dict[str, Any],
+    ) -> list[Verdict]:
+        """Return a checked verdict for each call, or one for a question; raise AnswerUnfit where one cannot be."""
+        if isinstance(decision, str):
+            if decision not in self.allowed:
+                raise AnswerUnfit(f"This gate takes {', '.join(self.allowed)}, not {decision!r}.", allowed=self.allowed)
+            kind = DecisionType(decision)
+            if value is not requests.NOTHING and not message:
+                message = json.dumps(value, ensure_ascii=False)
+            one = Verdict(type=kind, message=message, args=args, value=value, extra=extra)
+            verdicts = [one] * max(1, len(self.calls))
+        else:
+            verdicts = list(decision)
+            if len(verdicts) != len(self.calls):
+                raise AnswerUnfit(
+                    f"This gate asks about {len(self.calls)} calls: decide each of them, in order.", path="decisions"
+                )
+        return [self._checked(verdict, position) for position, verdict in enumerate(verdicts)]
+
+    def _checked(self, verdict: Verdict, position: int) -> Verdict:
+        """Return the verdict as it will be kept: an edit with what its writer could not see put back."""
+        where = f"decisions.{position}." if self.kind == GateKind.BATCH else ""
+        allowed = self.allowed_for(position)
+        if verdict.type not in allowed and self.kind == GateKind.BATCH:
+            tool = self.calls[position]["tool"]
+            raise AnswerUnfit(f"{tool} takes {', '.join(allowed)}, not {verdict.type}.", path=f"{where}type")
+        if verdict.type == DecisionType.RESPOND and not verdict.message.strip():
+            raise AnswerUnfit("Write the answer that the agent should get.", path=f"{where}message")
+        if verdict.type != DecisionType.EDIT:
+            return verdict
+        if verdict.args is None:
+            raise AnswerUnfit("Say with which arguments the call should run instead.", path=f"{where}edited_action")
+        call = self.calls[position]
+        path = f"{where}edited_action.args"
+        try:
+            args = redaction.restored(verdict.args, call["args"])
+        except redaction.HiddenPart as hidden:
+            raise AnswerUnfit(f"{path}: {hidden.text}", path=path) from None
+        if fields := {
+            ".".join([path, *map(str, error.absolute_path)]): error.message
+            for error in requests.complaints(args, self.args_schema(position))
+        }:
+            where, complaint = next(iter(fields.items()))
+            raise AnswerUnfit(f"{where}: {complaint}", path=where, complaint=complaint, fields=fields)
+        judged = risk.judge(call["tool"], args, self.session.environment, config.current().risk.rules)
         if judged.forbidden:
-            raise AnswerUnfit(f"Rule {judged.rule} forbids the call as you edited it.", path="edited_action.args")
+            raise AnswerUnfit(f"Rule {judged.rule} forbids the call as you edited it.", path=path)
+        return replace(verdict, args=args)
+
+    def _kept(self, verdicts: list[Verdict]) -> list[dict[str, Any]]:
+        """Return the verdicts on several calls as their decision keeps them."""
+        if self.kind != GateKind.BATCH:
+            return []
+        return [
+            {
+                "tool_call_id": call["tool_call_id"],
+                "tool": call["tool"],
+                "type": str(verdict.type),
+                "message": verdict.message,
+                "edited_args": verdict.args,
+            }
+            for call, verdict in zip(self.calls, verdicts, strict=True)
+        ]
+
+    def _told(self, taken: Decision) -> dict[str, Any]:
+        """Return the payload of `gate_decided`."""
+        told = {
+            "gate_id": self.pk,
+            "decision": str(taken.type),
+            "actor": taken.actor.get_username() if taken.actor else None,
+            "channel": str(taken.channel),
+            "tool": self.tool,
+            "rationale": taken.message,
+            "digest": self.digest,
+            "decision_id": taken.pk,
+            "seal": taken.seal(),
+        }
+        if taken.verdicts:
+            told["verdicts"] = [
+                {"tool_call_id": one["tool_call_id"], "tool": one["tool"], "decision": one["type"]}
+                for one in taken.verdicts
+            ]
+        return told if taken.next == Next.CONTINUE else {**told, "next": str(taken.next)}
 
     def expire(self) -> bool:
         """End a gate that nobody decided in time: nothing runs, and `on_expiry` says what happens to the session.
@@ -306,7 +405,9 @@ class Gate(OnFacts, Claimable, models.Model):
         writes that down.
         """
         why = f"Nobody decided by {self.expires_at:%Y-%m-%d %H:%M} UTC, so the call was not run."
-        answer = requests.refused(GateKind(self.kind), calls=self.calls, request=self.request, why=why)
+        answer = requests.refused(
+            GateKind(self.kind), calls=self.calls, request=self.request, why=why, schema=self.response_schema
+        )
         with log_transaction():
             try:
                 self._end(GateStatus.EXPIRED, answer)
@@ -396,26 +497,33 @@ class Gate(OnFacts, Claimable, models.Model):
             actor=actor,
         )
 
-    def _tell_ledger(self, decision: Decision) -> None:
-        """Write what the decision means for each call: a grant, a refusal, or a result found by a person."""
-        for row in self._ledger_rows():
-            row.decided(
-                approver=decision.actor.get_username() if decision.actor else "",
-                rationale=decision.message,
-                grant=self._grant(row, decision),
-                result=decision.message if decision.type == DecisionType.RESPOND else None,
-            )
+    def _tell_ledger(self, decision: Decision, verdicts: list[Verdict]) -> None:
+        """Write what the verdicts mean for each call: a grant, a refusal, or a result found by a person."""
+        rows = {row.tool_call_id: row for row in self._ledger_rows()}
+        for call, verdict in zip(self.calls, verdicts, strict=False):
+            if row := rows.get(call["tool_call_id"]):
+                found = verdict.type == DecisionType.RESPOND and self.kind == GateKind.UNKNOWN_OUTCOME
+                row.decided(
+                    approver=decision.actor.get_username() if decision.actor else "",
+                    rationale=verdict.message,
+                    grant=self._grant(row, call, verdict, decision),
+                    result=verdict.message if found else None,
+                )
 
-    def _grant(self, row: ToolCall, decision: Decision) -> dict[str, Any] | None:
-        if decision.type not in {DecisionType.APPROVE, DecisionType.EDIT}:
+    def _grant(
+        self, row: ToolCall, call: dict[str, Any], verdict: Verdict, decision: Decision
+    ) -> dict[str, Any] | None:
+        """Return what lets the call run as it was shown or edited; a call that the ledger has otherwise gets none."""
+        if verdict.type not in {DecisionType.APPROVE, DecisionType.EDIT} or row.tool != call["tool"]:
             return None
-        args = decision.edited_args if decision.type == DecisionType.EDIT else row.effective_args
+        args = verdict.args if verdict.type == DecisionType.EDIT else call["args"]
         until = rules.execution_expiry(timezone.now(), self.execution_expires_after)
         return {
             "decision": decision.pk,
             "digest": call_digest(row.tool, args or {}),
             "args": args or {},
-            "rule_version": self.rule_version,
+            # Of several calls the card names the first one's rule; the others stand under their own.
+            "rule_version": self.rule_version if row.tool_call_id == self.tool_call_id else row.rule_version,
             "expires_at": until.isoformat(),
             **self.held_for(row.tool_call_id),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -9,11 +10,12 @@ from django import template
 from django.db.models import Prefetch, Q
 from django.utils.safestring import SafeString
 
-from approvals_app import changes, urgency
-from approvals_app.forms import HAND_OVER, hands_over
+from approvals_app import requests, urgency
+from approvals_app.arguments import Difference, differences
+from approvals_app.forms import EACH, ESCALATE, HAND_OVER, STOP, CallForm, DecisionForm, hands_over
 from approvals_app.models import Decision, Gate
 from approvals_app.states import LET_RUN, DecisionType, GateKind, GateStatus, OnExpiry
-from sessions_app import timeline
+from sessions_app import redaction, timeline
 from sessions_app.agents import config
 from sessions_app.models import Session, ToolCall
 from sessions_app.states import CallStatus
@@ -41,7 +43,7 @@ class Action(NamedTuple):
 
 
 @register.filter
-def actions(gate: Gate) -> list[Action]:
+def actions(gate: Gate, form: DecisionForm | None = None) -> list[Action]:
     """Return what may be pressed, as the graph allows it."""
     many = len(gate.calls)
     approve, reject, respond = DecisionType.APPROVE, DecisionType.REJECT, DecisionType.RESPOND
@@ -58,15 +60,130 @@ def actions(gate: Gate) -> list[Action]:
         ]
     elif gate.kind == GateKind.BATCH:
         offered = [
-            Action(f"Approve and run all {many}", approve, "go", "a"),
+            Action(f"Approve and run all {many}", approve, "quiet", "a"),
             Action(f"Reject all {many}, let it try another way", reject, "stop", "r"),
+        ]
+        offered = [action for action in offered if action.value in gate.allowed]
+        return [Action("Decide each as marked", EACH, "go", "e"), *offered]
+    elif form is not None and form.shows_changes:
+        return [
+            Action("Approve and run as changed", DecisionType.EDIT, "go", "a"),
+            *([Action("Reject, let it try another way", reject, "stop", "r")] if reject in gate.allowed else []),
         ]
     else:
         offered = [
             Action("Approve and run", approve, "go", "a"),
+            Action("Answer in its place, run nothing", respond, "quiet"),
             Action("Reject, let it try another way", reject, "stop", "r"),
         ]
     return [action for action in offered if action.value in gate.allowed]
+
+
+@register.filter
+def endings(gate: Gate) -> list[Action]:
+    """Return the rejections after which the session does not go on."""
+    if DecisionType.REJECT not in gate.allowed:
+        return []
+    return [
+        Action("Reject, and hand the session over to people", ESCALATE, "quiet"),
+        Action("Reject, and stop the session", STOP, "quiet"),
+    ]
+
+
+@register.filter
+def if_rejected(gate: Gate) -> str:
+    """Return what a rejection leads to."""
+    if gate.kind == GateKind.UNKNOWN_OUTCOME:
+        return "It is left as it is, and not run again. The agent reads the reason."
+    if isinstance(requests.dialect_of(gate.request), requests.HumanInterrupt):
+        return (
+            "Nothing is run. The agent is told to go on without it; your reason stays here, because it asks for none."
+        )
+    return "Nothing is run. The agent reads the reason and looks for another way."
+
+
+_CHOICES = {
+    DecisionType.APPROVE: "Run it",
+    DecisionType.EDIT: "Run it as I change it",
+    DecisionType.REJECT: "Reject it",
+    DecisionType.RESPOND: "Answer in its place",
+}
+
+
+@register.filter
+def choices(call: CallForm) -> list[tuple[str, str]]:
+    """Return how one of several calls may be marked, with the words for it."""
+    return [(str(kind), words) for kind, words in _CHOICES.items() if kind in call.allowed]
+
+
+class CallDecided(NamedTuple):
+    """What was decided on one call, for the card of a decided gate."""
+
+    tool: str
+    type: str
+    words: str
+    said: str
+    differences: list[Difference]
+
+
+_TOLD = {
+    DecisionType.APPROVE: "approved as it was",
+    DecisionType.EDIT: "edited and approved",
+    DecisionType.REJECT: "rejected",
+    DecisionType.RESPOND: "answered in its place",
+}
+
+
+@register.filter
+def call_by_call(decision: Decision | None, gate: Gate) -> list[CallDecided]:
+    """Return what was decided on each of several calls, and what an edit changed."""
+    if decision is None:
+        return []
+    if not decision.verdicts:
+        changed = differences(gate.args, decision.edited_args) if decision.edited_args is not None else []
+        return [CallDecided(gate.tool, decision.type, "", "", changed)] if changed else []
+    return [
+        CallDecided(
+            call["tool"],
+            one["type"],
+            _TOLD[DecisionType(one["type"])],
+            "" if one["message"] == decision.message else one["message"],
+            differences(call["args"], one["edited_args"]) if one["edited_args"] is not None else [],
+        )
+        for call, one in zip(gate.calls, decision.verdicts, strict=True)
+    ]
+
+
+@register.filter
+def at(items: Any, position: int) -> Any:
+    """Return an item of a list, or nothing where there is none."""
+    return items[position] if isinstance(items, list) and position < len(items) else None
+
+
+@register.filter
+def source(seen: Any, name: str) -> dict[str, Any] | None:
+    """Return where an argument's value was seen before, if it was."""
+    found = seen.get(name) if isinstance(seen, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+@register.filter
+def request_text(gate: Gate) -> str:
+    """Return the interrupt's value as it came, for a card that knows no better words."""
+    return json.dumps(redaction.shown(gate.request), ensure_ascii=False, indent=2)
+
+
+@register.filter
+def is_raw(gate: Gate) -> bool:
+    """Whether nobody knows how to read what the graph asks, beside its JSON."""
+    dialect = requests.dialect_of(gate.request)
+    return isinstance(dialect, requests.Raw) or (isinstance(dialect, requests.Words) and isinstance(gate.request, dict))
+
+
+@register.filter
+def schema_text(gate: Gate) -> str:
+    """Return the schema of the answer, laid out."""
+    return json.dumps(gate.response_schema, ensure_ascii=False, indent=2) if gate.response_schema else ""
 
 
 @register.filter
@@ -164,13 +281,13 @@ class Told(NamedTuple):
 
     tool: str
     args: dict[str, Any]
-    edits: list[changes.Edit]
+    edits: list[Difference]
     row: ToolCall | None
 
     @classmethod
     def of(cls, call: dict[str, Any], row: ToolCall | None) -> Told:
         """Hold the call against its row in the ledger, whose grant has the arguments that were approved."""
-        edits = changes.between(call["args"], row.effective_args) if row and row.grant else []
+        edits = differences(call["args"], row.effective_args) if row and row.grant else []
         return cls(call["tool"], call["args"], edits, row)
 
 

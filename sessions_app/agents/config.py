@@ -230,6 +230,25 @@ class Ui(Table):
         return value
 
 
+class Redaction(Table):
+    """`[redaction]`: what no reader is shown, beside what is hidden anyway."""
+
+    names: Names = ()
+    patterns: Names = ()
+
+    @field_validator("patterns")
+    @classmethod
+    def _expressions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            try:
+                found = re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+            if found.search(""):
+                raise ValueError(f"{pattern!r} fits an empty text, so it would hide everything")
+        return value
+
+
 @dataclass(frozen=True)
 class Source:
     """A file that a configuration was read from, and where its keys stand."""
@@ -252,6 +271,7 @@ class Config(Table):
     risk: Risk
     approvals: Approvals
     limits: Limits
+    redaction: Redaction
     ui: Ui
     tools: dict[str, ToolWords]
 

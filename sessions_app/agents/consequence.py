@@ -107,6 +107,10 @@ def consequence(
         from sessions_app.agents.config import current
 
         tools = current().tools
+    from sessions_app.redaction import shown as without_secrets
+
+    # The sentence goes where the call itself does not: into rows, titles and notices.
+    args = without_secrets(dict(args))
     words = tools.get(tool)
     values = {**args, "environment": environment or args.get("environment", "")}
     if words is None or not (chosen := _choose(words, args)).sentence:

@@ -15,6 +15,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
+from sessions_app import redaction
 from sessions_app.agents import consequence
 
 register = template.Library()
@@ -215,7 +216,7 @@ def typed(args: Mapping[str, Any] | None) -> list[Argument]:
     """Return a call's arguments with their types, exactly: what cannot be seen is written as an escape."""
     return [
         Argument(visible(str(name)), _TYPES.get(type(value), "nothing"), _cut(visible(_literal(value))))
-        for name, value in (args or {}).items()
+        for name, value in redaction.shown(args or {}).items()
     ]
 
 
@@ -226,16 +227,24 @@ def _literal(value: Any) -> str:
 
 @register.filter
 def visible(text: str) -> str:
-    """Return the text with control, direction and invisible characters written as escapes.
+    """Return the text with control, direction and invisible characters written as escapes, and without secrets.
 
     A right-to-left mark in an argument must not make the approver read another call.
     """
-    return "".join(
-        letter
-        if letter in "\n\t" or unicodedata.category(letter) not in {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
-        else f"\\u{ord(letter):04x}"
-        for letter in text
-    )
+    return _escaped(redaction.shown_text(str(text)))
+
+
+def unseen(text: str) -> bool:
+    """Whether a text has control, direction or invisible characters in it."""
+    return any(map(_is_unseen, text))
+
+
+def _is_unseen(letter: str) -> bool:
+    return letter not in "\n\t" and unicodedata.category(letter) in {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"\\u{ord(letter):04x}" if _is_unseen(letter) else letter for letter in text)
 
 
 @register.filter
@@ -245,7 +254,7 @@ def pretty(text: str) -> str:
     if text[:1] in "{[" and len(text) <= MAX_SHOWN:
         # What a tool returned may be cut off in the middle, or nested deeper than a parser goes.
         with suppress(ValueError, RecursionError):
-            text = json.dumps(json.loads(text), ensure_ascii=False, indent=2)
+            text = json.dumps(redaction.shown(json.loads(text)), ensure_ascii=False, indent=2)
     return _cut(visible(text))
 
 
@@ -287,4 +296,5 @@ def unscored(name: str) -> str:
 @register.filter
 def plain(value: Any) -> str:
     """Return a payload's value as text."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    shown = redaction.shown(value)
+    return shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False, default=str)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from approvals_app.states import STATUS_AFTER, Channel, DecisionType, GateKind, GateStatus
+from approvals_app.states import STATUS_AFTER, Channel, DecisionType, GateKind, GateStatus, Next
 from sessions_app.states import CallStatus, RunKind, RunStatus, SessionStatus
 
 DOC = (Path(__file__).resolve().parents[2] / "docs" / "glossary.md").read_text()
@@ -25,7 +25,7 @@ def tables_of(section: str) -> list[list[str]]:
     [
         ("Session statuses", [SessionStatus]),
         ("Runs", [RunKind, RunStatus]),
-        ("Gates", [GateKind, GateStatus, DecisionType]),
+        ("Gates", [GateKind, GateStatus, DecisionType, Next]),
         ("Tool calls", [CallStatus]),
     ],
 )

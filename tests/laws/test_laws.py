@@ -222,6 +222,21 @@ class Desk(RuleBasedStateMachine):
         decision = "respond" if gate.kind == GateKind.QUESTION else "approve" if approve else "reject"
         self.decide(0, decision, "bob", digest, gate=gate)
 
+    @precondition(lambda self: any("reject" in gate.allowed for gate in self.world.gates if gate.pending))
+    @rule(then=st.sampled_from(["stop", "escalate"]))
+    def reject_and_end(self, then: str) -> None:
+        """Bob rejects a call and ends its session with it."""
+        gate = next(gate for gate in Gate.objects.pending().order_by("pk") if "reject" in gate.allowed)
+        person = self.people["bob"]
+        given: dict[str, Any] = {"channel": Channel.API, "digest": gate.digest, "message": "enough"}
+        if expected := self._refusal(gate, "reject", person, "shown"):
+            with pytest.raises(expected):
+                gate.decide("reject", actor=person, then=then, **given)
+            return
+        assert gate.decide("reject", actor=person, then=then, **given).next == then
+        gate.session.refresh_from_db()
+        assert gate.session.status == {"stop": "stopped", "escalate": "escalated"}[then]
+
     @precondition(lambda self: self.world.calls)
     @rule(which=st.integers(0, 9))
     def dispatch(self, which: int) -> None:

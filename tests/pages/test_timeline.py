@@ -11,7 +11,7 @@ import pytest
 from django.db.models import QuerySet
 from django.test import Client
 
-from approvals_app import changes
+from approvals_app.arguments import differences
 from approvals_app.states import Channel
 from sessions_app import timeline
 from sessions_app.agents.context import Judgement
@@ -206,8 +206,12 @@ def test_a_gate_shows_what_the_approver_changed_and_what_became_of_it(as_alice, 
 
 
 def test_the_difference_names_what_was_added_left_out_and_altered():
-    found = changes.between({"a": 1, "b": None, "c": [1]}, {"a": True, "c": [1], "d": "x"})
-    assert found == [("a", "1", "true"), ("b", "null", None), ("d", None, '"x"')]
+    found = differences({"a": 1, "b": None, "c": [1]}, {"a": True, "c": [1], "d": "x"})
+    assert [(one.name, one.before, one.after) for one in found] == [
+        ("a", "1", "true"),
+        ("b", "null", None),
+        ("d", None, '"x"'),
+    ]
 
 
 def test_the_strip_shows_the_way_taken_what_it_left_out_and_loops(make_session):

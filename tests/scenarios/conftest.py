@@ -82,7 +82,7 @@ class Bench:
         (gate,) = self.gates(session, **filters)
         return gate
 
-    def decide(self, gate: Gate, decision: str = "approve", *, by: User | None = None, **given: Any) -> Decision:
+    def decide(self, gate: Gate, decision: Any = "approve", *, by: User | None = None, **given: Any) -> Decision:
         """Decide as the approver who was shown the gate as it stands."""
         given = {"channel": Channel.API, "digest": gate.digest, **given}
         return gate.decide(decision, actor=by or self.approver, **given)

@@ -61,8 +61,12 @@ const arm = (button, how) => {
   announce(`${armed.words}. Escape leaves it.`);
 };
 
+/** Whether any of several calls is marked to run. */
+const marked = () => [...form().elements].some((one) => one.name.startsWith("verdict-") && one.checked && ["approve", "edit"].includes(one.value));
+
 /** Whether pressing this button runs something that can hurt. */
-const dangerous = (button) => ["approve", "edit"].includes(button.value) && $("#arms")?.dataset.dangerous !== undefined;
+const dangerous = (button) => (["approve", "edit"].includes(button.value) || (button.value === "each" && marked()))
+  && $("#arms")?.dataset.dangerous !== undefined;
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest?.("#decision button[name=decision]");
@@ -96,14 +100,15 @@ onEscape(15, () => {
 
 // The keys -------------------------------------------------------------------------------------------------------
 
-const hasReason = () => ($("#words")?.value.trim() || $("#decision input[name=preset]:checked")?.value || "") !== "";
+const words = () => $("#words") ?? $("#answer"); // of an answer in JSON there is no other
+const hasReason = () => (words()?.value.trim() || $("#decision input[name=preset]:checked")?.value || "") !== "";
 let meant = "a"; // which answer the words are written for
 
 onKey("a", () => {
   const button = buttonsOf("a");
   if (!button) return false;
   meant = "a";
-  if (button.value === "respond" && !hasReason()) $("#words").focus();
+  if (button.value === "respond" && !hasReason()) words().focus();
   else arm(button, "Press Enter");
 });
 onKey("r", () => {
@@ -132,16 +137,22 @@ onKey("e", () => {
 // Words are written for one answer: Control and Enter leads to its button, and arms it.
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing || event.repeat) return;
-  if (event.target.id !== "words") return;
+  if (event.target !== words()) return;
   const button = buttonsOf(meant) ?? buttonsOf("a");
   if (!button) return;
   event.preventDefault();
   arm(button, "Press Enter");
 });
+/** Whether anything in the form is not as it came: words, a mark, an argument that is being edited. */
+const touched = () => [...(form()?.elements ?? [])].some((one) => {
+  if (one.matches("[type=radio], [type=checkbox]")) return one.checked !== one.defaultChecked;
+  if (one.matches("select")) return !one.options[one.selectedIndex]?.defaultSelected && one.selectedIndex > 0;
+  return one.matches("textarea, input:not([type=hidden])") && one.value !== one.defaultValue;
+});
 // Leaving the gate leads back to the list it came from; what was typed is not thrown away by a key.
 onEscape(90, () => {
   const back = $(".crumbs a");
-  if (!$("#gate") || !back || $("#words")?.value.trim()) return false;
+  if (!$("#gate") || !back || touched()) return false;
   location.assign(recall("clm.from")?.list ?? back.href);
   return true;
 });
