@@ -83,10 +83,10 @@ def test_the_lists_cost_the_same_whatever_their_length(oncall, make_gate, bob, d
     gates = [make_gate() for _ in range(count)]
     for gate in gates:
         gate.decide("reject", actor=bob, channel=Channel.API, digest=gate.digest, message="no")
-    # Who it is: two. What they may: two. The count; the rows with what they name; the dates' ends, and the days.
-    with django_assert_num_queries(8):
+    # Who it is: two. What they may: one. The count; the rows with what they name; the dates' ends, and the days.
+    with django_assert_num_queries(7):
         assert len(rows(oncall.get(LIST))) == count
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(7):
         assert len(rows(oncall.get("/admin/approvals_app/decision/"))) == count
 
 
@@ -94,6 +94,6 @@ def test_the_lists_cost_the_same_whatever_their_length(oncall, make_gate, bob, d
 def test_the_event_list_costs_the_same_whatever_its_length(oncall, make_gate, django_assert_num_queries, count):
     while not count <= Gate.objects.count():
         make_gate()
-    # Who it is: two. What they may: two. The count; the rows with session and actor.
-    with django_assert_num_queries(6):
+    # Who it is: two. What they may: one. The count; the rows with session and actor.
+    with django_assert_num_queries(5):
         assert oncall.get("/admin/sessions_app/sessionevent/").status_code == 200

@@ -90,9 +90,9 @@ def test_the_list_costs_the_same_whatever_its_length(
         session = make_session(requester=alice if number % 2 else None, submitter_id="a client")
         if number < 5:
             worked_on(session)
-    # Who it is: the cookie's session and the person. What they may: their own permissions and their groups'.
+    # Who it is: the cookie's session and the person. What they may do.
     # The count; the rows with requester and agent; the two ends of the date hierarchy, and the days between.
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(7):
         page = oncall.get(LIST)
     assert len(page.context["cl"].result_list) == count
 

@@ -98,9 +98,9 @@ def test_the_page_costs_the_same_whatever_happened(
     for number in range(count):
         SessionEvent.append(gate.session_id, "lesson_extracted", {"lesson": str(number)}, actor=alice)
     oncall.get(page_of(gate.session))  # content types are read once per process
-    # Who it is: two. What they may: two. The session with its requester's id, and the requester.
+    # Who it is: two. What they may: one. The session with its requester's id, and the requester.
     # Then one for each inline: gates, runs, turns, tool calls, events with their actors.
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(10):
         oncall.get(page_of(gate.session))
 
 

@@ -189,6 +189,6 @@ def test_the_page_that_asks_takes_as_many_queries_for_twenty_as_for_two(
     as_bob, make_gate, django_assert_max_num_queries
 ):
     gates = [make_gate() for _ in range(20)]
-    # Browser session, person, permissions twice; the gates; badge, strip and preferences: 8.
+    # Browser session, person, permissions; the gates; badge, strip and preferences: 8.
     with django_assert_max_num_queries(8):
         ask(as_bob, "reject", *gates)

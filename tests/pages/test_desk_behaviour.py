@@ -137,7 +137,7 @@ def test_without_the_queue_or_without_scripts_one_stays_at_the_gate(as_bob, make
 
 def test_a_look_tells_enough_and_has_nothing_to_decide_with(as_bob, bob, make_gate, django_assert_max_num_queries):
     gate = make_gate()
-    # Browser session, person, permissions twice, the gate.
+    # Browser session, person, permissions, the gate.
     with django_assert_max_num_queries(5):
         text = as_bob.get(f"/approvals/{gate.pk}/peek/", headers=HTMX).content.decode()
     assert "wants to restart <strong>checkout</strong> in dev" in text

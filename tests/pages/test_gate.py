@@ -200,7 +200,7 @@ def test_an_unknown_gate_is_not_found(as_bob):
 
 def test_the_gate_takes_a_bounded_number_of_queries(as_bob, bob, make_gate, django_assert_max_num_queries):
     gate = make_gate(interrupts=[tool_interrupt() for _ in range(6)])
-    # Browser session, person, permissions twice; the gate with session, requester and run; what was decided before; the
+    # Browser session, person, permissions; the gate with session, requester and run; what was decided before; the
     # badge; the strip in the foot; preferences: 9.
     with django_assert_max_num_queries(9):
         as_bob.get(f"/approvals/{gate.pk}/")

@@ -147,7 +147,7 @@ def test_the_queue_takes_at_most_nine_queries_whatever_its_length(
     for _ in range(3):
         make_gate(interrupts=[tool_interrupt(), question_interrupt()])
     client = desk_of(bob)
-    # Browser session, person, the person's permissions, their groups' permissions; every number on the page, the rows
+    # Browser session, person, the person's permissions; every number on the page, the rows
     # with their sessions, the person's views and preferences, and the strip in the foot: 9.
     with django_assert_max_num_queries(9):
         client.get("/approvals/")

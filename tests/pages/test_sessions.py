@@ -78,7 +78,7 @@ def test_the_list_is_paged_by_keyset(as_alice, make_session):
 def test_the_list_takes_a_bounded_number_of_queries(as_alice, make_session, alice, django_assert_max_num_queries):
     for _ in range(6):
         make_session(requester=alice)
-    # Browser session, person, permissions twice; number of rows, rows with requesters, badge, strip, preferences.
+    # Browser session, person, permissions; number of rows, rows with requesters, badge, strip, preferences.
     with django_assert_max_num_queries(9):
         as_alice.get("/sessions/")
 
@@ -148,7 +148,7 @@ def test_the_page_takes_a_bounded_number_of_queries(as_alice, make_gate, bob, dj
     session = gate.session
     for number in range(4):
         worked(session, key=f"turn-{number}", calls=3)
-    # Browser session, person, permissions twice; the session with its requester; its latest attempt, turns, routes and
+    # Browser session, person, permissions; the session with its requester; its latest attempt, turns, routes and
     # open call for the strip; events; the ledger's rows; readings for the chart; whether it may run again; gates with
     # their decisions and calls; the badge; preferences.
     with django_assert_max_num_queries(19):
