@@ -64,7 +64,7 @@ def test_a_gate_appears_in_an_open_queue_is_approved_and_the_session_is_resolved
     expect(row).to_have_count(0)
     expect(bob).to_have_title(re.compile(r"^\(1\) "))
     expect(onlooker.locator("#badge")).to_have_text(re.compile("^1"))
-    expect(gate.locator(".outcome-call")).to_contain_text("executed")
+    expect(gate.locator(".course")).to_contain_text("xecuted")
     expect(alice.locator("#session-head .status").first).to_have_text(re.compile("resolved"))
     expect(alice.locator("#timeline")).to_contain_text("The session is resolved")
     expect(alice.get_by_role("button", name="Run again from the start")).to_be_visible()

@@ -93,6 +93,25 @@ def test_the_armed_words_are_text_whatever_an_agent_writes(as_bob, make_gate):
     assert 'data-evil="1"' not in text
 
 
+def test_calls_that_are_decided_each_are_asked_about_once_more_where_one_would_run(as_bob, make_gate):
+    actions = [
+        {"name": "local_remediation__apply_fix", "args": {"service": name, "action": "restart"}, "description": name}
+        for name in ("cart", "mail")
+    ]
+    gate = make_gate(interrupts=[{"id": "each", "value": {"action_requests": actions}, "response_schema": None}])
+    marks = {"decision": "each", "verdict-0": "approve", "verdict-1": "reject", "message": "one is enough"}
+    response = decide(as_bob, gate, **marks, confirm="ask", headers=HTMX)
+    assert response.status_code == 422
+    text = response.content.decode()
+    # What htmx takes out of an answer of 422, and what the second step says.
+    assert '<article id="gate"' in text
+    assert "Yes, decide each as I marked it" in text
+    assert not Decision.objects.exists()
+    fields = dict(re.findall(r'<input type="hidden" name="([\w-]+)" value="([^"]*)"', text.partition('id="decide"')[2]))
+    assert as_bob.post(f"/approvals/{gate.pk}/decide/", fields).status_code == 302
+    assert Decision.objects.count() == 1
+
+
 # Decide and next -----------------------------------------------------------------------------------------------------
 
 
@@ -151,3 +170,9 @@ def test_a_look_is_for_those_who_may_see_gates(client, charlie, make_gate):
     assert client.get(f"/approvals/{gate.pk}/peek/", headers=HTMX).status_code == 401
     client.force_login(charlie)
     assert client.get(f"/approvals/{gate.pk}/peek/", headers=HTMX).status_code == 403
+
+
+def test_no_script_is_loaded_twice_or_in_two_ways(as_bob):
+    scripts = re.findall(r'<script src="([^"]+)"[^>]*>', as_bob.get("/approvals/").content.decode())
+    assert len(scripts) == len(set(scripts)), scripts
+    assert '<script src="/static/js/clm.js" type="module">' in as_bob.get("/approvals/").content.decode()

@@ -49,6 +49,11 @@ const wordsOf = (button, how) => {
 
 const arm = (button, how) => {
   disarm();
+  if (button.disabled) {
+    const why = document.getElementById(button.getAttribute("aria-describedby"));
+    announce(why?.textContent.trim() || "This cannot be pressed now.");
+    return;
+  }
   armed = {
     button,
     plain: [...button.childNodes],
