@@ -200,9 +200,9 @@ def test_an_unknown_gate_is_not_found(as_bob):
 
 def test_the_gate_takes_a_bounded_number_of_queries(as_bob, bob, make_gate, django_assert_max_num_queries):
     gate = make_gate(interrupts=[tool_interrupt() for _ in range(6)])
-    # Browser session, person, permissions; the gate with session, requester and run; what was decided before; the
-    # badge; the strip in the foot; preferences: 9.
-    with django_assert_max_num_queries(9):
+    # Browser session, person, permissions; the gate with session, requester and run; what was decided before; questions
+    # to the agent, comments, how many, who is there; the badge; the strip in the foot; preferences: 12.
+    with django_assert_max_num_queries(12):
         as_bob.get(f"/approvals/{gate.pk}/")
     gate.decide("approve", actor=bob, channel=Channel.PAGE, digest=gate.digest)
     # And the decision, the ledger's rows and the events of their dispatch.
