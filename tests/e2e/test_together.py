@@ -8,7 +8,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import Desk, Person
+from tests.e2e.conftest import Desk, Person, approve
 from tests.e2e.test_live_pages import open_gate, start_session
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -63,7 +63,7 @@ def test_two_people_see_each_other_and_nobody_loses_a_word(desk: Desk, person: P
     expect(admin.locator("#words")).to_have_value("half a sentence that I nee")
 
     # Decided elsewhere, in place: who, what, when, and every word is kept.
-    bob.get_by_role("button", name="Approve and run").click()
+    approve(bob)
     expect(bob.locator(".outcome-said")).to_contain_text("bob approved this")
     expect(admin.locator(".outcome-said")).to_contain_text("bob approved this")
     expect(admin.locator(".outcome-said time")).to_be_visible()
@@ -75,8 +75,7 @@ def test_facts_that_change_stop_the_approval_until_somebody_has_seen_them(desk: 
     session = first_gate(bob, desk)
     open_gate(admin, desk, session)
     expect(bob.locator("#facts")).to_contain_text("pool size")
-    approve = bob.get_by_role("button", name="Approve and run")
-    expect(approve).to_be_enabled()
+    expect(bob.get_by_role("button", name="Approve and run")).to_be_enabled()
 
     change_service(desk, "resize_pool", size=19)
     for page in (bob, admin):
@@ -88,7 +87,7 @@ def test_facts_that_change_stop_the_approval_until_somebody_has_seen_them(desk: 
         expect(page.locator("#drift")).to_have_count(0)
         expect(page.locator("#facts")).to_contain_text("admin has seen")
         expect(page.get_by_role("button", name="Approve and run")).to_be_enabled()
-    approve.click()
+    approve(bob)
     expect(bob.locator(".outcome-said")).to_contain_text("bob approved this")
     bob.goto(f"{desk.address}/sessions/{session}/")
     expect(bob.locator("#timeline")).to_contain_text("changed: pool size was 20 and is 19")

@@ -122,7 +122,7 @@ def test_claiming_and_giving_back_are_plain_forms(as_bob, make_gate):
     assert "You are on it" in text
     assert "bob is on it" in text_of(as_bob.get("/approvals/"))
     assert as_bob.post(f"/approvals/{gate.pk}/release/").status_code == 302
-    assert "is on it" not in text_of(as_bob.get("/approvals/"))
+    assert "bob is on it" not in text_of(as_bob.get("/approvals/"))
 
 
 def test_a_claim_is_seen_by_others_who_still_may_decide(as_bob, make_gate, dora):
