@@ -59,7 +59,7 @@ def test_everybody_who_is_signed_in_has_preferences_and_nobody_else(client, char
 def test_the_sheet_of_keys_is_a_dialog_on_every_page_and_a_page_without_scripts(as_bob):
     text = as_bob.get("/sessions/").content.decode()
     assert '<dialog id="keys"' in text
-    assert 'href="/preferences/#keys-list" data-opens="keys"' in text
+    assert 'href="/preferences/#keys-list" data-sheet="keys"' in text
 
 
 # The second step -----------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ const openSheet = () => {
 };
 onKey("?", openSheet);
 document.addEventListener("click", (event) => {
-  if (event.target.closest?.("[data-opens=keys]") && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+  if (event.target.closest?.("[data-sheet=keys]") && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
     if (openSheet()) event.preventDefault();
   } else if (event.target === sheet) {
     sheet.close(); // a click on what lies behind it
