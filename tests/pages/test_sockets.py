@@ -49,6 +49,12 @@ class Socket:
         return True
 
 
+@pytest.fixture
+def long_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written together comes in one frame, however busy the machine is."""
+    monkeypatch.setattr(rendering, "MOMENT", 0.3)
+
+
 @asynccontextmanager
 async def opened(path: str, user: Any) -> AsyncIterator[Socket]:
     communicator = WebsocketCommunicator(APPLICATION, path)
@@ -130,6 +136,7 @@ async def test_a_page_that_connects_is_told_the_count_as_it_stands(bob, make_gat
     assert greeting["news"] == []
 
 
+@pytest.mark.usefixtures("long_moment")
 async def test_several_gates_of_one_moment_come_in_one_frame(bob, make_gate):
     async with opened("/ws/queue/", bob) as queue:
         await in_thread(make_gate)(interrupts=[tool_interrupt() for _ in range(5)])
@@ -217,6 +224,7 @@ async def test_events_of_an_open_turn_go_into_it(alice, make_session):
         assert '<hx-upsert hx-target="#timeline.latest"' in (await page.frame())["content"]
 
 
+@pytest.mark.usefixtures("long_moment")
 async def test_a_page_asks_for_what_may_be_done_when_its_session_ends_or_begins_again(alice, make_session):
     session = await in_thread(make_session)()
     async with opened(f"/ws/sessions/{session.pk}/", alice) as page:
