@@ -183,6 +183,7 @@ async def test_a_change_of_status_pokes_the_list_of_sessions(bob, make_session):
         assert await queue.frame() == {"content": "", "news": ["sessions"]}
 
 
+@pytest.mark.usefixtures("long_moment")
 async def test_the_sessions_page_gets_each_event_in_its_place_once(alice, bob, make_session, make_gate):
     session = await in_thread(make_session)(status="in_progress")
     async with opened(f"/ws/sessions/{session.pk}/", alice) as page:
