@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import Desk, Person
+from tests.e2e.conftest import Desk, Person, approve
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -33,7 +33,7 @@ def test_a_call_is_edited_shown_and_approved_without_leaving_the_page(desk: Desk
     expect(fields).to_contain_text("A whole number is needed")
 
     size.fill("12")
-    bob.get_by_role("button", name="Approve and run").click()
+    approve(bob)
     expect(bob.locator("#decide .wrong")).to_contain_text("You changed the call")
 
     bob.get_by_role("button", name="See what changes").click()
@@ -41,7 +41,7 @@ def test_a_call_is_edited_shown_and_approved_without_leaving_the_page(desk: Desk
     expect(bob.locator("#changes ins")).to_have_text("12")
     expect(size).to_have_value("12")
 
-    bob.get_by_role("button", name="Approve and run as changed").click()
+    approve(bob)
     expect(bob.locator(".outcome-said")).to_contain_text("bob edited and approved this")
     expect(bob.locator(".verdicts ins")).to_have_text("12")
     expect(bob.locator("#edit")).to_have_count(0)

@@ -201,6 +201,29 @@ def test_the_decided_batch_says_what_was_decided_on_each_call(as_bob, batch):
     assert "fix</span> rejected: “not the second”" in text
 
 
+@pytest.mark.parametrize("headers", [{}, HTMX], ids=["page", "htmx"])
+def test_marks_and_changes_survive_the_second_step_before_danger(as_bob, batch, headers):
+    marks = {"verdict-0": "edit", "edit-0/target": "three", "verdict-1": "approve", "confirm": "ask"}
+    shown = previewed(post(as_bob, batch, "each", **marks))
+    asked = post(as_bob, batch, "each", headers=headers, previewed=shown, **marks)
+    assert asked.status_code == 422
+    text = flat(asked)
+    assert "Nothing is decided yet." in text
+    assert "<ins>&quot;three&quot;</ins>" in text
+    # Where htmx answers, it takes the card out of the page by its id.
+    assert 'id="gate"' in text
+    assert not Decision.objects.exists()
+    sent = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', asked.content.decode()))
+    assert "confirm" not in sent
+    assert as_bob.post(f"/approvals/{batch.pk}/decide/", sent).status_code == 302
+    assert [one["type"] for one in Decision.objects.get().verdicts] == ["edit", "approve"]
+
+
+def test_marks_that_run_nothing_take_no_second_step(as_bob, batch):
+    marks = {"verdict-0": "reject", "verdict-1": "reject", "message": "neither", "confirm": "ask"}
+    assert post(as_bob, batch, "each", **marks).status_code == 302
+
+
 # JSON ----------------------------------------------------------------------------------------------------------
 
 
