@@ -16,7 +16,7 @@ def _submit(**fields: Any) -> Session:
     return Session.submit(**{"query": "q", "environment": "dev", "idempotency_key": "delivery-1", **fields})
 
 
-@pytest.mark.parametrize("broken", [(SessionEvent, "append"), (Run.objects, "create"), (IdempotencyKey, "keep")])
+@pytest.mark.parametrize("broken", [(SessionEvent, "append"), (Session, "_add_run"), (IdempotencyKey, "keep")])
 def test_s26_whatever_breaks_the_start_the_redelivery_works(
     alice: Any, monkeypatch: pytest.MonkeyPatch, broken: tuple[Any, str]
 ) -> None:
