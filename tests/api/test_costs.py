@@ -53,8 +53,8 @@ def test_the_decided_gates(as_bob, crowded, limit, django_assert_num_queries):
 
 def test_a_whole_session(as_bob, make_gate, django_assert_num_queries):
     gate = make_gate()
-    # the session; its turns; its calls; its events; the last seq; the answers; the gates that wait
-    with django_assert_num_queries(ACCESS + 7):
+    # the session; its turns; its calls; its events; the last seq; its attempts; the answers; the gates that wait
+    with django_assert_num_queries(ACCESS + 8):
         as_bob.get(f"/sessions/{gate.session_id}/full")
 
 
