@@ -28,7 +28,8 @@ def test_decisions_and_open_pages_do_without_redis_and_take_it_up_again(tmp_path
         with bob.queue_socket() as page:
             redis.kill()
             assert bob.approve(first).status_code == 201
-            assert f'#gate-{first["id"]}" hx-swap="delete"' in page.wait_for(f"gate-{first['id']}")["content"]
+            frame = page.wait_for(f"gate-{first['id']}")
+            assert f'hx-target="#rows #gate-{first["id"]}" hx-swap="outerMorph"' in frame["content"]
             assert f'id="gate-{first["id"]}"' not in bob.page("/approvals/")
             error = httpx.get(f"{server.url}/readyz", timeout=30).json()["error"]
             assert error["code"] == "service_unavailable"

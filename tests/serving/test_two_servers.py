@@ -135,4 +135,4 @@ def test_a_decision_on_one_server_reaches_an_open_page_of_the_other_over_redis(
         with dora.queue_socket() as page:
             assert bob.approve(gates[0]).status_code == 201
             frame = page.wait_for(f"gate-{gates[0]['id']}")
-        assert f'#gate-{gates[0]["id"]}" hx-swap="delete"' in frame["content"]
+        assert f'hx-target="#rows #gate-{gates[0]["id"]}" hx-swap="outerMorph"' in frame["content"]
