@@ -25,7 +25,7 @@ person = User.objects.create_user("bench")
 person.groups.set(Group.objects.all())
 store = import_module(settings.SESSION_ENGINE).SessionStore()
 store[SESSION_KEY] = str(person.pk)
-store[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+store[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
 store[HASH_SESSION_KEY] = person.get_session_auth_hash()
 store.create()
 print("cookie", f"{settings.SESSION_COOKIE_NAME}={store.session_key}")
