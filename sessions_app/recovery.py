@@ -91,9 +91,13 @@ def _is_dead(worker: str) -> bool:
 
 
 def at_rest(*, after: int = 0) -> list[Run]:
-    """Return the next runs whose checkpoints to read: those that paused a while ago and went no further."""
+    """Return the next runs whose checkpoints to read: those that paused a while ago and went no further.
+
+    One of a graph that this process does not have is left out: nothing here could read where it stands.
+    """
     since = timezone.now() - timedelta(seconds=REST * settings.CLM_SWEEP_SECONDS)
-    return list(Run.objects.at_rest(since=since).filter(pk__gt=after).select_related("session")[:SLICE])
+    rows = Run.objects.at_rest(since=since).filter(pk__gt=after, session__graph__in=registry.names())
+    return list(rows.select_related("session")[:SLICE])
 
 
 async def read(runs: list[Run], saver: registry.Saver) -> list[Seen]:
@@ -130,6 +134,20 @@ class Round:
         runs = at_rest(after=self._after)
         self._after = runs[-1].pk if len(runs) == SLICE else 0
         return runs
+
+
+def slice_of(tick: int) -> list[Run]:
+    """Return the slice that is due at the tick (seconds since 1970), whichever process asks.
+
+    Workers take turns at the sweep, and so go round together without remembering anything.
+    """
+    since = timezone.now() - timedelta(seconds=REST * settings.CLM_SWEEP_SECONDS)
+    runs = Run.objects.at_rest(since=since).select_related("session")
+    slices = -(-runs.count() // SLICE)
+    if not slices:
+        return []
+    begin = int(tick // max(1.0, settings.CLM_SWEEP_SECONDS)) % slices * SLICE
+    return list(runs[begin : begin + SLICE])
 
 
 def all_at_rest() -> Iterator[list[Run]]:

@@ -10,9 +10,9 @@ from typing import Any
 
 from django.conf import settings
 from langchain_core.runnables import RunnableConfig
-from langgraph.types import Command, StateSnapshot
+from langgraph.types import Command, Durability, StateSnapshot
 
-from sessions_app import disk
+from sessions_app import disk, postgres
 from sessions_app.agents import checkpoints, registry
 from sessions_app.agents.answers import arrived
 from sessions_app.agents.context import RunContext
@@ -28,6 +28,10 @@ log = logging.getLogger("clm.runner")
 RECURSION_LIMIT = 200
 #: Seconds before a run that met a full disk is tried again.
 BREATH = 5.0
+#: When LangGraph writes checkpoints: each step's before the next begins. A call that the ledger has claimed is then
+#: always in a checkpoint, under its id; with less, a model that is asked anew after a crash wants the same under
+#: another id, and it runs twice (docs/reliability.md, tests/scenarios/test_durability.py).
+DURABILITY: Durability = "sync"
 
 
 def is_graph_paused(snapshot: StateSnapshot) -> bool:
@@ -49,6 +53,9 @@ async def execute(run: Run, saver: registry.Saver) -> None:
                 log.exception("%s failed", run)
                 if disk.is_full(error):
                     await _give_back_later(run)
+                elif postgres.is_away(error):
+                    # Counted, so that a call of one's own that never reaches its database ends some day.
+                    await _give_back_later(run, cause="the database was away", counts=True)
                 else:
                     await in_database(run.fail, f"{type(error).__name__}: {error}"[:2000])
             else:
@@ -59,10 +66,10 @@ async def execute(run: Run, saver: registry.Saver) -> None:
                 await renewing
 
 
-async def _give_back_later(run: Run) -> None:
-    """Give a run back that met a full disk, which is no fault of its own; not at once, so that it does not spin."""
+async def _give_back_later(run: Run, *, cause: str = "the disk was full", counts: bool = False) -> None:
+    """Give a run back that met what is no fault of its own, as a full disk; not at once, so that it does not spin."""
     await asyncio.sleep(BREATH)
-    await in_database(run.release, cause="the disk was full", counts=False)
+    await in_database(run.release, cause=cause, counts=counts)
 
 
 async def _drive(run: Run, saver: registry.Saver) -> StateSnapshot:
@@ -80,7 +87,7 @@ async def _drive(run: Run, saver: registry.Saver) -> StateSnapshot:
         query=session.query,
         journal=DatabaseJournal(),
     )
-    await graph.ainvoke(await _input(run, graph, saver, thread), thread, context=context, durability="sync")
+    await graph.ainvoke(await _input(run, graph, saver, thread), thread, context=context, durability=DURABILITY)
     return await graph.aget_state(thread)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from functools import partial
@@ -74,11 +74,12 @@ class _Crossing:
         done = asyncio.get_running_loop().create_future()
         if self._under_way is None and self._thread is not None:
             begun = self._thread.submit(copy_context().run, self._run, [(done, step)])
-            wait([begun], timeout=_AT_ONCE)
-            if begun.done():
-                _deliver(begun.result())
-            else:
+            try:
+                ended = begun.result(_AT_ONCE)
+            except TimeoutError:
                 self._under_way = asyncio.create_task(self._cross([(done, step)], asyncio.wrap_future(begun)))
+            else:
+                _deliver(ended)
         else:
             self._waiting.append((done, step))
             if self._under_way is None:
@@ -107,17 +108,26 @@ class _Crossing:
             try:
                 # Where connections have an age, Django's own rules say when this one is too old or broken.
                 if not self.drives or connection.settings_dict["CONN_MAX_AGE"] != 0:
-                    close_old_connections()
+                    _close_old()
                 ended.append((done, step(), None))
             except Exception as error:  # noqa: BLE001 - whatever it raises belongs to whoever asked for the step
                 ended.append((done, None, error))
+                if connection.errors_occurred:
+                    # It may be the connection that is broken: the next step is not to meet it again.
+                    _close_old()
         if not self.drives:
             try:
-                close_old_connections()
+                _close_old()
             except Exception:
                 # The steps are done all the same.
                 log.exception("A connection could not be closed")
         return ended
+
+
+def _close_old() -> None:
+    """Close what is too old or broken; never a connection whose transaction the caller stands in."""
+    if not connection.in_atomic_block:
+        close_old_connections()
 
 
 def _deliver(ended: list[_Ended]) -> None:

@@ -189,8 +189,8 @@ class Ledger(AgentMiddleware[Any, Any]):
             return await self._run(request, handler, entered)
         try:
             # Read before the claim and outside its transaction: services may take their time.
-            gated = context.drive.judgements[call_id].gated if call_id in context.drive.judgements else False
-            now = await facts.read(tool, args, context.environment) if gated else None
+            judged = context.drive.judgements.get(call_id)
+            now = await facts.read(tool, args, context.environment) if judged and judged.gated else None
             row = await in_database(_ready, context, call_id, tool, args, now)
         except ToolRefused as refused:
             return _refusal(request, refused.text)

@@ -338,7 +338,7 @@ def _agent_node(
     *,
     model: BaseChatModel,
     middleware: Sequence[AgentMiddleware[Any, Any]],
-    gateable: bool,
+    saved: bool,
 ) -> Node:
     agent: CompiledStateGraph[Any, RunContext, Any, Any] = create_agent(
         model,
@@ -347,12 +347,13 @@ def _agent_node(
         middleware=[TurnLimit(MOST_TURNS), *middleware],
         response_format=ToolStrategy(Report),
         context_schema=RunContext,
-        # An agent that can stop at a gate shares the thread's checkpoints; another has no use for them.
-        checkpointer=None if gateable else False,
+        # An agent that can stop at a gate, or whose calls must not run twice, shares the thread's checkpoints: after a
+        # crash it goes on with the call ids that the ledger knows. Another may begin anew, and has no use for them.
+        checkpointer=None if saved else False,
         name=spec.name,
     )
     config: RunnableConfig = {"recursion_limit": 4 * MOST_TURNS}
-    if not gateable:
+    if not saved:
         # langgraph 1.2 fails in a graph without a checkpointer when the durability that it inherits is
         # "sync", and warns when it is given one by argument; this is the key that the parent hands it down
         # by.
@@ -463,7 +464,7 @@ def build(
             spec,
             model=models(spec.name),
             middleware=middleware(spec.name, spec.specs),
-            gateable=any(may_gate(tool) for tool in spec.tools),
+            saved=any(may_gate(tool.name) or not tool.idempotent for tool in spec.specs),
         )
         graph.add_node(spec.name, cast(Any, node))
     graph.add_node("confidence", cast(Any, _confidence_node(enough)))
