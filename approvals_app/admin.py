@@ -1,15 +1,19 @@
-"""Gates and decisions in Django's admin, to be read; deciding happens on the desk, where the digest is."""
+"""Gates and what was said and decided about them in Django's admin, to be read; deciding happens on the desk."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, ClassVar, cast
 
 from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from approvals_app.models import Decision, Gate
+from approvals_app.models import AuditCheck, Comment, Decision, FactsAcknowledgement, Gate, Inquiry, Reply
+from approvals_app.querysets import LONG
 from sessions_app.admin import (
     EnvironmentFilter,
     HistoryAdmin,
@@ -19,6 +23,7 @@ from sessions_app.admin import (
     json_line,
     json_text,
     moment_column,
+    row_text,
     span_text,
 )
 from sessions_app.agents.risk import LEVELS
@@ -224,6 +229,135 @@ class DecisionAdmin(HistoryAdmin):
     def verdicts_text(self, decision: Decision) -> str:
         """Lay out what was decided on each of several calls."""
         return json_text(decision.verdicts)
+
+
+class SaidAdmin(HistoryAdmin):
+    """What people and the agent said about a gate: who, when, and the beginning of it."""
+
+    seen_with = "approvals_app.view_gate"
+    #: The way to the gate.
+    about = "gate"
+    joined: ClassVar[tuple[str, ...]] = ("gate",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Bring the gate without the long texts that no list shows."""
+        long = [f"{self.about}__{name}" for name in LONG]
+        return super().get_queryset(request).select_related(*self.joined).defer(*long)
+
+    @admin.display(description="gate")
+    def gate_link(self, row: Any) -> str:
+        """Link to the gate's page in the admin."""
+        gate = self._gate(row)
+        return format_html('<a href="{}">{}</a>', reverse("admin:approvals_app_gate_change", args=[gate.pk]), gate)
+
+    @admin.display(description="session")
+    def session_link(self, row: Any) -> str:
+        """Link to the session's page in the admin."""
+        session_id = self._gate(row).session_id
+        address = reverse("admin:sessions_app_session_change", args=[session_id])
+        return format_html('<a href="{}">{}</a>', address, session_id)
+
+    @admin.display(description="text")
+    def beginning(self, row: Any) -> str:
+        """Show as much of the text as a row holds."""
+        return row_text(row.text)
+
+    def _gate(self, row: Any) -> Gate:
+        for name in self.about.split("__"):
+            row = getattr(row, name)
+        return cast(Gate, row)
+
+
+@admin.register(Inquiry)
+class InquiryAdmin(SaidAdmin):
+    """What people asked the agent at gates."""
+
+    list_display = ("at", "asker", "channel", "beginning", "gate_link", "session_link")
+    list_filter = ("channel",)
+    joined = ("asker", "gate")
+    search_fields = ("text", "asker__username", "gate__session__id")
+    search_help_text = "Words of the question, a person, a session's id."
+    ordering = ("-pk",)
+    fields = ("at", "asker", "channel", "gate_link", "session_link", "text")
+    readonly_fields = ("at", "gate_link", "session_link")
+    at = moment_column("asked_at", "asked")
+
+
+@admin.register(Reply)
+class ReplyAdmin(SaidAdmin):
+    """What the agent answered, or why it did not."""
+
+    about = "inquiry__gate"
+    list_display = ("at", "inquiry", "beginning", "model", "gate_link", "session_link")
+    joined = ("inquiry__gate", "inquiry__asker")
+    search_fields = ("text", "error", "model", "inquiry__gate__session__id")
+    search_help_text = "Words of the answer or of the error, a model, a session's id."
+    ordering = ("-pk",)
+    fields = ("at", "inquiry", "gate_link", "session_link", "text", "error", "model", "checkpoint_id")
+    readonly_fields = ("at", "gate_link", "session_link")
+    at = moment_column("answered_at", "answered")
+
+    @admin.display(description="text")
+    def beginning(self, row: Reply) -> str:
+        """Show as much of the answer as a row holds, or of the reason for none."""
+        return row_text(row.text or row.error)
+
+
+@admin.register(Comment)
+class CommentAdmin(SaidAdmin):
+    """What people said to each other about gates."""
+
+    list_display = ("at", "author", "channel", "beginning", "gate_link", "session_link")
+    list_filter = ("channel",)
+    joined = ("author", "gate")
+    search_fields = ("text", "author__username", "gate__session__id")
+    search_help_text = "Words of the comment, a person, a session's id."
+    ordering = ("-pk",)
+    fields = ("at", "author", "channel", "gate_link", "session_link", "text")
+    readonly_fields = ("at", "gate_link", "session_link")
+    at = moment_column("created_at", "at")
+
+
+@admin.register(FactsAcknowledgement)
+class FactsAcknowledgementAdmin(SaidAdmin):
+    """Who has seen that the facts under a gate changed."""
+
+    list_display = ("at", "actor", "channel", "changes_line", "gate_link", "session_link")
+    list_filter = ("channel",)
+    joined = ("actor", "gate")
+    search_fields = ("actor__username", "gate__session__id")
+    search_help_text = "A person, or a session's id."
+    ordering = ("-pk",)
+    fields = ("at", "actor", "channel", "gate_link", "session_link", "changes_text", "facts_text", "digest")
+    readonly_fields = ("at", "gate_link", "session_link", "changes_text", "facts_text")
+    at = moment_column("created_at", "at")
+
+    @admin.display(description="changes")
+    def changes_line(self, row: FactsAcknowledgement) -> str:
+        """Show the changes on one line."""
+        return json_line(row.changes)
+
+    @admin.display(description="changes")
+    def changes_text(self, row: FactsAcknowledgement) -> str:
+        """Lay the changes out."""
+        return json_text(row.changes)
+
+    @admin.display(description="facts")
+    def facts_text(self, row: FactsAcknowledgement) -> str:
+        """Lay out the facts that they were shown."""
+        return json_text(row.facts)
+
+
+@admin.register(AuditCheck)
+class AuditCheckAdmin(HistoryAdmin):
+    """When the whole history was checked, and what was found."""
+
+    seen_with = "approvals_app.view_gate"
+    list_display = ("checked", "sessions", "faults")
+    ordering = ("-pk",)
+    fields = ("checked", "sessions", "faults")
+    readonly_fields = ("checked",)
+    checked = moment_column("at", "checked")
 
 
 class GateInline(HistoryInline):

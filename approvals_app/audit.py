@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from approvals_app.models import Comment, Decision, FactsAcknowledgement, Gate
+from approvals_app.models import Comment, Decision, FactsAcknowledgement, Gate, Inquiry, Reply
+from approvals_app.models.sealed import SealedModel
 from approvals_app.states import GateStatus
 from sessions_app import chain, redaction
 from sessions_app.models import Session, SessionEvent
+
+#: Rows that an export holds at once.
+CHUNK = 500
 
 
 @dataclass(frozen=True)
@@ -102,20 +106,83 @@ def _last_digest(gate_id: int, fired: SessionEvent, events: list[SessionEvent]) 
     return digest
 
 
+@dataclass(frozen=True)
+class _Told:
+    """Rows that an event tells of: the event's kind, the key by which it names a row, and what it says of one."""
+
+    model: type[SealedModel]
+    name: str
+    kind: str
+    #: The event's key, and the row's.
+    key: str
+    column: str
+    #: What the event says of the row itself, as the row has it, and the row's columns of that. It is compared where an
+    #: event was written before it carried a seal.
+    says: dict[str, str]
+    gate: str = "gate"
+
+
+_TOLD = (
+    _Told(Comment, "comment", "gate_commented", "comment_id", "pk", {"gate_id": "gate_id", "text": "text"}),
+    _Told(
+        Inquiry,
+        "inquiry",
+        "gate_asked",
+        "inquiry_id",
+        "pk",
+        {"gate_id": "gate_id", "question": "text", "channel": "channel"},
+    ),
+    _Told(
+        Reply,
+        "reply to inquiry",
+        "gate_answered",
+        "inquiry_id",
+        "inquiry_id",
+        {"answer": "text", "error": "error", "model": "model", "checkpoint_id": "checkpoint_id"},
+        gate="inquiry__gate",
+    ),
+    _Told(
+        FactsAcknowledgement,
+        "acknowledgement",
+        "facts_acknowledged",
+        "acknowledgement_id",
+        "pk",
+        {"gate_id": "gate_id", "facts": "facts", "changes": "changes", "digest": "digest", "channel": "channel"},
+    ),
+)
+#: What a row says by whom.
+_WHO = {Comment: "author_id", Inquiry: "asker_id", FactsAcknowledgement: "actor_id"}
+
+
 def _said(session: Session, events: list[SessionEvent]) -> Iterator[Fault]:
-    """Hold comments and acknowledgements against their events."""
-    logged = {event.payload["comment_id"]: event for event in events if event.kind == "gate_commented"}
-    for comment in Comment.objects.filter(gate__session=session).order_by("pk"):
-        event = logged.pop(comment.pk, None)
-        told = [event.payload["gate_id"], event.payload["text"], event.actor_id] if event else None
-        if told != [comment.gate_id, comment.text, comment.author_id]:
-            yield Fault(session.pk, f"comment {comment.pk}", "was changed" if event else "is in no event")
-    for comment_id in logged:
-        yield Fault(session.pk, f"comment {comment_id}", "is in the log, and its row is gone")
-    seen = [event.payload["digest"] for event in events if event.kind == "facts_acknowledged"]
-    rows = FactsAcknowledgement.objects.filter(gate__session=session).order_by("pk")
-    if list(rows.values_list("digest", flat=True)) != seen:
-        yield Fault(session.pk, "acknowledgements", "are not those of the log")
+    """Hold what people and the agent said about gates against the events that tell of it."""
+    kinds = {event.kind for event in events}
+    for told in _TOLD:
+        rows = list(told.model._default_manager.filter(**{f"{told.gate}__session": session}).order_by("pk"))
+        if not rows and told.kind not in kinds:
+            continue
+        logged = [event for event in events if event.kind == told.kind]
+        named = {event.payload[told.key]: event for event in logged if told.key in event.payload}
+        # Those of before did not name their row; they stand in the same order.
+        nameless = iter([event for event in logged if told.key not in event.payload])
+        for row in rows:
+            key = getattr(row, told.column)
+            event = named.pop(key, None) or next(nameless, None)
+            if event is None:
+                yield Fault(session.pk, f"{told.name} {key}", "is in no event")
+            elif not _agrees(row, event, told):
+                yield Fault(session.pk, f"{told.name} {key}", "was changed")
+        for key in [*named, *(f"of event {event.seq}" for event in nameless)]:
+            yield Fault(session.pk, f"{told.name} {key}", "is in the log, and its row is gone")
+
+
+def _agrees(row: SealedModel, event: SessionEvent, told: _Told) -> bool:
+    if "seal" in event.payload:
+        return bool(row.seal() == event.payload["seal"])
+    said = {name: event.payload[name] for name in told.says if name in event.payload}
+    who = _WHO.get(told.model)
+    same = all(getattr(row, told.says[name]) == value for name, value in said.items())
+    return same and (who is None or getattr(row, who) == event.actor_id)
 
 
 def export_redacted(session: Session) -> Iterator[dict[str, Any]]:
@@ -127,10 +194,11 @@ def export_redacted(session: Session) -> Iterator[dict[str, Any]]:
 def export(session: Session) -> Iterator[dict[str, Any]]:
     """Yield the session's history as JSON-native rows that verify without CLM (docs/audit.md)."""
     yield {"type": "session", "id": session.pk, "events": session.version, "head": session.head}
-    for gate in Gate.objects.filter(session=session).order_by("pk"):
+    for gate in Gate.objects.filter(session=session).order_by("pk").iterator(CHUNK):
         yield {"type": "gate", "id": gate.pk, "shown": gate.shown()}
-    for decision in Decision.objects.filter(gate__session=session).select_related("actor").order_by("pk"):
+    decisions = Decision.objects.filter(gate__session=session).select_related("actor").order_by("pk")
+    for decision in decisions.iterator(CHUNK):
         actor = decision.actor.get_username() if decision.actor else None
         yield {"type": "decision", "id": decision.pk, "actor_name": actor, "sealed": decision.sealed()}
-    for event in session.events.order_by("position"):
+    for event in session.events.order_by("position").iterator(CHUNK):
         yield {"type": "event", "seq": event.seq, "hash": event.hash, "hashed": event.hashed()}

@@ -10,13 +10,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import chain
 from typing import Any, NamedTuple
 
-from django.db.models import Count, DurationField, ExpressionWrapper, F, Q, QuerySet
+from django.contrib.auth import get_user_model
+from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import TruncDate
+from django.utils import timezone
 from django.utils.http import urlencode
 
-from approvals_app.models import AuditCheck, Decision, Gate
+from approvals_app.models import AuditCheck, Decision, Gate, InsightDay
 from approvals_app.states import GateKind, GateStatus
 from sessions_app.models import ToolCall
 from sessions_app.states import CallStatus
@@ -221,66 +224,96 @@ class Insight:
 
 
 def look(asked: Asked) -> Insight:
-    """Return the figures of a period: eight queries, whatever it holds."""
-    rows = list(
-        asked.gates()
-        .values("status", "tool", day=TruncDate("decided_at", tzinfo=UTC))
-        .annotate(number=Count("pk"))
-        .order_by()
-    )
+    """Return the figures of a period, from what was counted of its days; only days that are not over are read anew."""
+    counted = counts_of(asked.days)
     whole = Tally(name="", query=asked.query)
     days = {day: Tally(name=f"{day}", query=replace(asked, since=day, until=day).query) for day in asked.days}
     tools: dict[str, Tally] = {}
     outcomes: dict[str, Tally] = {}
-    for row in rows:
-        status, number = row["status"], row["number"]
-        tool = row["tool"] or NO_TOOL
-        tools.setdefault(tool, Tally(name=row["tool"] or "a question", query=replace(asked, tool=tool).query))
-        outcomes.setdefault(status, Tally(name=GateStatus(status).label, query=replace(asked, status=status).query))
-        for tally in (whole, days[row["day"]], tools[tool], outcomes[status]):
-            tally.ends[status] += number
-    approvers = _approvers(asked)
-    decided = whole.decided
-    waits = (
-        asked.gates()
-        .filter(status__in=_BY_PERSON)
-        .annotate(wait=ExpressionWrapper(F("decided_at") - F("created_at"), output_field=DurationField()))
-        .order_by("wait")
-        .values_list("wait", flat=True)
-    )
+    for day, counts in counted.items():
+        for status, name, number in counts["ends"]:
+            tool = name or NO_TOOL
+            if tool not in tools:
+                tools[tool] = Tally(name=name or "a question", query=replace(asked, tool=tool).query)
+            if status not in outcomes:
+                outcomes[status] = Tally(name=GateStatus(status).label, query=replace(asked, status=status).query)
+            for tally in (whole, days[day], tools[tool], outcomes[status]):
+                tally.ends[status] += number
+    waits = sorted(chain.from_iterable(counts["waits"] for counts in counted.values()))
     quick, cut_off = replace(asked, quick=True), replace(asked, unknown=True)
     return Insight(
         asked=asked,
         whole=whole,
         days=list(days.values()),
         tools=_ranked(tools.values()),
-        approvers=approvers,
+        approvers=_approvers(asked, counted.values()),
         outcomes=_ranked(outcomes.values()),
-        median=_at(waits, (decided - 1) // 2) if decided else None,
-        slowest=_at(waits, (decided - 1) * 9 // 10) if decided else None,
-        quick=Figure(quick.gates().count(), quick.query),
+        median=_at(waits, 5),
+        slowest=_at(waits, 9),
+        quick=Figure(sum(counts["quick"] for counts in counted.values()), quick.query),
         expired=Figure(whole.expired, replace(asked, status=str(GateStatus.EXPIRED)).query),
-        cut_off=Figure(cut_off.gates().count(), cut_off.query),
+        cut_off=Figure(sum(counts["unknown"] for counts in counted.values()), cut_off.query),
         unknown_now=ToolCall.objects.filter(status=CallStatus.UNKNOWN).count(),
         last_check=AuditCheck.objects.last(),
     )
 
 
-def _approvers(asked: Asked) -> list[Tally]:
+def counts_of(days: list[date]) -> dict[date, dict[str, Any]]:
+    """Return what came to an end on each of these days, in order; a day that is over is counted once.
+
+    `{ends: [[status, tool, number]], quick, unknown, approvers: [[actor's id, status, number, quick]], waits: [µs]}`:
+    what ended on a day that is over stays as it was.
+    """
+    known = InsightDay.known(days)
+    today = timezone.now().astimezone(UTC).date()
+    missing = [day for day in days if day not in known and day <= today]
+    if missing:
+        counted = _count(Asked(since=missing[0], until=missing[-1]), missing)
+        InsightDay.keep(counted)
+        known |= counted
+    return {day: known[day] for day in days if day in known}
+
+
+def _count(asked: Asked, days: list[date]) -> dict[date, dict[str, Any]]:
+    """Count these days in three queries; between the first and the last of them there may be others."""
+    counted: dict[date, dict[str, Any]] = {
+        day: {"ends": [], "quick": 0, "unknown": 0, "approvers": [], "waits": []} for day in days
+    }
+    day = TruncDate("decided_at", tzinfo=UTC)
+    ends = asked.gates().values_list(day, "status", "tool").order_by()
+    unknown = Q(kind=GateKind.UNKNOWN_OUTCOME)
+    for on, status, tool, *numbers in ends.annotate(
+        number=Count("pk"), quick=Count("pk", filter=_quick()), unknown=Count("pk", filter=unknown)
+    ):
+        if on in counted:
+            counted[on]["ends"].append([status, tool, numbers[0]])
+            counted[on]["quick"] += numbers[1]
+            counted[on]["unknown"] += numbers[2]
     since, until = asked.span
-    rows = (
-        Decision.objects.filter(gate__decided_at__gte=since, gate__decided_at__lt=until)
-        .values("actor__username", "gate__status")
-        .annotate(number=Count("pk"), quick=Count("pk", filter=_quick("gate__")))
-        .order_by()
-    )
+    decisions = Decision.objects.filter(gate__decided_at__gte=since, gate__decided_at__lt=until).order_by()
+    by_actor = decisions.values_list(TruncDate("gate__decided_at", tzinfo=UTC), "actor_id", "gate__status")
+    for on, *taken in by_actor.annotate(number=Count("pk"), quick=Count("pk", filter=_quick("gate__"))):
+        if on in counted:
+            counted[on]["approvers"].append(taken)
+    lasted = asked.gates().filter(status__in=_BY_PERSON).order_by().values_list("created_at", "decided_at")
+    for opened, ended in lasted.iterator(chunk_size=2000):
+        if ended and (on := ended.astimezone(UTC).date()) in counted:
+            counted[on]["waits"].append((ended - opened) // timedelta(microseconds=1))
+    return counted
+
+
+def _approvers(asked: Asked, counted: Iterable[dict[str, Any]]) -> list[Tally]:
+    taken = [row for counts in counted for row in counts["approvers"]]
+    users = get_user_model().objects.filter(pk__in={row[0] for row in taken})
+    names = dict(users.values_list("pk", "username")) if taken else {}
     found: dict[str, Tally] = {}
-    for row in rows:
-        name = row["actor__username"] or "CLM"
-        own = replace(asked, approver=name)
-        tally = found.setdefault(name, Tally(name=name, query=own.query, quick_query=replace(own, quick=True).query))
-        tally.ends[row["gate__status"]] += row["number"]
-        tally.quick += row["quick"]
+    for actor, status, number, quick in taken:
+        name = names.get(actor, "CLM")
+        if name not in found:
+            own = replace(asked, approver=name)
+            found[name] = Tally(name=name, query=own.query, quick_query=replace(own, quick=True).query)
+        found[name].ends[status] += number
+        found[name].quick += quick
     return _ranked(found.values())
 
 
@@ -291,9 +324,9 @@ def _ranked(tallies: Iterable[Tally]) -> list[Tally]:
     return ranked
 
 
-def _at(waits: Any, index: int) -> timedelta | None:
-    found: list[timedelta] = list(waits[index : index + 1])
-    return found[0] if found else None
+def _at(waits: list[int], tenths: int) -> timedelta | None:
+    """Return what so many tenths of these waited at the most."""
+    return timedelta(microseconds=waits[(len(waits) - 1) * tenths // 10]) if waits else None
 
 
 # The list as a file ----------------------------------------------------------------------------------------------
@@ -310,9 +343,8 @@ def table(rows: QuerySet[Gate]) -> Iterator[list[str]]:
         "pk", "session_id", "session__environment", "kind", "agent", "tool", "risk", "rule", "rule_version", "status",
         "created_at", "decided_at", "decisions__actor__username", "decisions__channel", "decisions__message", "digest",
     )  # fmt: skip
-    for *first, opened, ended, approver, channel, message, digest in rows.order_by("decided_at", "pk").values_list(
-        *fields
-    ):
+    found = rows.order_by("decided_at", "pk").values_list(*fields)
+    for *first, opened, ended, approver, channel, message, digest in found.iterator(chunk_size=500):
         seconds = f"{(ended - opened).total_seconds():.1f}"
         cells = [*first, opened.isoformat(), ended.isoformat(), seconds, approver, channel, message, digest]
         yield [_cell(value) for value in cells]

@@ -86,7 +86,9 @@ def insights(request: PersonRequest) -> HttpResponse:
 def insight_gates(request: PersonRequest) -> HttpResponse:
     """List the gates behind one number, the latest first."""
     asked = InsightForm(request.GET).asked
-    decisions = Prefetch("decisions", queryset=Decision.objects.select_related("actor"), to_attr="taken")
+    decisions = Prefetch(
+        "decisions", queryset=Decision.objects.select_related("actor").order_by("gate", "pk"), to_attr="taken"
+    )
     rows = asked.gates().select_related("session").prefetch_related(decisions)
     found = keyset_page(rows, order=("-decided_at", "-pk"), cursor=request.GET.get("cursor") or None, limit=PAGE_SIZE)
     context = {"asked": asked, "gates": found.items, "total": found.total, "next_cursor": found.next_cursor}

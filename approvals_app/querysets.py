@@ -38,7 +38,8 @@ class GateQuerySet(models.QuerySet["Gate"]):
 
     def decided(self) -> GateQuerySet:
         """Keep the gates that have reached an end."""
-        return self.exclude(status=GateStatus.PENDING)
+        # The same as not to be pending, by a constraint; said like this, an index serves it.
+        return self.filter(decided_at__isnull=False)
 
     def overdue(self) -> GateQuerySet:
         """Keep the pending gates whose time is over."""

@@ -8,6 +8,7 @@ from approvals_app.models.drift import FactsAcknowledgement
 from approvals_app.models.gate import DIGESTED, Gate
 from approvals_app.models.gate_call import GateCall
 from approvals_app.models.inquiry import Inquiry, Reply
+from approvals_app.models.insight_day import InsightDay
 from approvals_app.models.preferences import Preferences
 from approvals_app.models.presence import Presence
 from approvals_app.models.repair_card import RepairCard
@@ -23,6 +24,7 @@ __all__ = [
     "Gate",
     "GateCall",
     "Inquiry",
+    "InsightDay",
     "Preferences",
     "Presence",
     "RepairCard",

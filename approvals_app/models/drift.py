@@ -12,9 +12,10 @@ from django.utils import timezone
 
 from approvals_app import drift
 from approvals_app.exceptions import FactsChanged, NotYours
+from approvals_app.models.sealed import SealedModel
 from approvals_app.states import Channel, DecisionType, GateStatus
 from sessions_app import chain
-from sessions_app.append_only import AppendOnlyModel, AppendOnlyQuerySet
+from sessions_app.append_only import AppendOnlyQuerySet
 from sessions_app.exceptions import Conflict
 from sessions_app.models import Session, SessionEvent, log_transaction
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
 
 
-class FactsAcknowledgement(AppendOnlyModel):
+class FactsAcknowledgement(SealedModel):
     """One person's word, written once, that they have seen which facts changed; `digest` is the gate's from then on."""
 
     gate = models.ForeignKey("approvals_app.Gate", on_delete=models.PROTECT, related_name="acknowledgements")
@@ -32,6 +33,8 @@ class FactsAcknowledgement(AppendOnlyModel):
     changes = models.JSONField(encoder=DjangoJSONEncoder, help_text="[{name, was, now}]")
     digest = models.CharField(max_length=64, help_text="Over the gate's digest before and these facts.")
     created_at = models.DateTimeField(default=timezone.now)
+
+    SEALED = ("id", "gate_id", "actor_id", "channel", "facts", "changes", "digest", "created_at")
 
     objects = AppendOnlyQuerySet.as_manager()
 
@@ -150,6 +153,8 @@ class OnFacts(models.Model):
                     "facts": seen,
                     "fingerprint": fingerprint,
                     "digest": digest,
+                    "acknowledgement_id": taken.pk,
+                    "seal": taken.seal(),
                 },
                 actor=actor,
             )

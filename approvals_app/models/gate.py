@@ -145,6 +145,10 @@ class Gate(OnFacts, Claimable, models.Model):
             models.Index(fields=["status", "decided_at", "id"], name="gate_by_end"),
             models.Index(fields=["decided_at", "id"], name="gate_ended"),
             models.Index(fields=["call_digest", "status"], name="gate_alike"),
+            # The ended ones by when they opened, past the many newer ones that wait.
+            models.Index(
+                fields=["-created_at", "-id"], name="gate_ended_newest", condition=Q(decided_at__isnull=False)
+            ),
             # What was decided before on the same tool (precedents.py).
             models.Index(fields=["tool", "-decided_at"], name="gate_precedents"),
         ]
@@ -159,15 +163,19 @@ class Gate(OnFacts, Claimable, models.Model):
         """
         if not self._state.adding:
             raise LogIsAppendOnly("A gate is changed by its verbs, not by save().")
-        self.digest = self.digest_of_shown()
-        self.weight = urgency.weight(severity=self.session.severity, risk=self.risk)
-        self.call_digest = digest_of_calls(self.kind, self.calls, self.session.environment)
+        self.complete()
         with log_transaction():
             super().save(*args, **kwargs)
             GateCall.link(self)
 
     def get_absolute_url(self) -> str:
         return reverse("gate", args=[self.pk])
+
+    def complete(self) -> None:
+        """Work out what of a new gate follows from the rest of it."""
+        self.digest = self.digest_of_shown()
+        self.weight = urgency.weight(severity=self.session.severity, risk=self.risk)
+        self.call_digest = digest_of_calls(self.kind, self.calls, self.session.environment)
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse: an audit row is not deleted."""
@@ -225,6 +233,39 @@ class Gate(OnFacts, Claimable, models.Model):
     def args_schema(self, position: int = 0) -> dict[str, Any] | None:
         """Return the schema of one call's arguments, where somebody published one."""
         return requests.args_schema(self.request, self.response_schema, position)
+
+    def as_fired(self) -> dict[str, Any]:
+        """Return the payload of `gate_fired`."""
+        return {
+            "gate_id": self.pk,
+            "tool": self.tool,
+            "agent": self.agent,
+            "reason": self.reason,
+            "risk": self.risk,
+            "kind": self.kind,
+            "expires_at": self.expires_at.isoformat(),
+            "digest": self.digest,
+        }
+
+    def as_decided(self, taken: Decision) -> dict[str, Any]:
+        """Return the payload of `gate_decided`."""
+        told = {
+            "gate_id": self.pk,
+            "decision": str(taken.type),
+            "actor": taken.actor.get_username() if taken.actor else None,
+            "channel": str(taken.channel),
+            "tool": self.tool,
+            "rationale": taken.message,
+            "digest": self.digest,
+            "decision_id": taken.pk,
+            "seal": taken.seal(),
+        }
+        if taken.verdicts:
+            told["verdicts"] = [
+                {"tool_call_id": one["tool_call_id"], "tool": one["tool"], "decision": one["type"]}
+                for one in taken.verdicts
+            ]
+        return told if taken.next == Next.CONTINUE else {**told, "next": str(taken.next)}
 
     def digest_of_shown(self) -> str:
         """Return the SHA-256 of that, which a decision must name until other facts are acknowledged."""
@@ -297,7 +338,7 @@ class Gate(OnFacts, Claimable, models.Model):
                 approver_note=approver_note,
             )
             self._tell_ledger(taken, verdicts)
-            SessionEvent.append(self.session_id, "gate_decided", self._told(taken), actor=actor)
+            SessionEvent.append(self.session_id, "gate_decided", self.as_decided(taken), actor=actor)
             match then:
                 case Next.STOP:
                     self.session.stop(actor=actor, note=message)
@@ -377,26 +418,6 @@ class Gate(OnFacts, Claimable, models.Model):
             }
             for call, verdict in zip(self.calls, verdicts, strict=True)
         ]
-
-    def _told(self, taken: Decision) -> dict[str, Any]:
-        """Return the payload of `gate_decided`."""
-        told = {
-            "gate_id": self.pk,
-            "decision": str(taken.type),
-            "actor": taken.actor.get_username() if taken.actor else None,
-            "channel": str(taken.channel),
-            "tool": self.tool,
-            "rationale": taken.message,
-            "digest": self.digest,
-            "decision_id": taken.pk,
-            "seal": taken.seal(),
-        }
-        if taken.verdicts:
-            told["verdicts"] = [
-                {"tool_call_id": one["tool_call_id"], "tool": one["tool"], "decision": one["type"]}
-                for one in taken.verdicts
-            ]
-        return told if taken.next == Next.CONTINUE else {**told, "next": str(taken.next)}
 
     def expire(self) -> bool:
         """End a gate that nobody decided in time: nothing runs, and `on_expiry` says what happens to the session.
@@ -517,7 +538,7 @@ class Gate(OnFacts, Claimable, models.Model):
         if verdict.type not in {DecisionType.APPROVE, DecisionType.EDIT} or row.tool != call["tool"]:
             return None
         args = verdict.args if verdict.type == DecisionType.EDIT else call["args"]
-        until = rules.execution_expiry(timezone.now(), self.execution_expires_after)
+        until = timezone.now() + self.execution_expires_after
         return {
             "decision": decision.pk,
             "digest": call_digest(row.tool, args or {}),

@@ -1,18 +1,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING
 
 from django.conf import settings
-from django.db import models, transaction
+from django.db import models
 from django.utils import timezone
 
 from approvals_app import asking
 from approvals_app.exceptions import AnswerUnfit, NotYours
 from approvals_app.models.gate import Gate
+from approvals_app.models.sealed import SealedModel
 from approvals_app.states import Channel, GateStatus, InquiryStatus
-from sessions_app.append_only import AppendOnlyModel, AppendOnlyQuerySet
+from sessions_app.append_only import AppendOnlyQuerySet
 from sessions_app.exceptions import Conflict
 from sessions_app.models import SessionEvent, log_transaction
 from sessions_app.storable import is_storable, storable
@@ -43,7 +43,7 @@ class InquiryQuerySet(AppendOnlyQuerySet["Inquiry"]):
         return self.unanswered().filter(gate__status=GateStatus.PENDING, asked_at__gt=longest, asked_at__lte=latest)
 
 
-class Inquiry(AppendOnlyModel):
+class Inquiry(SealedModel):
     """What a person asked the agent at a gate without deciding it; written once, as its reply is."""
 
     gate = models.ForeignKey(Gate, on_delete=models.PROTECT, related_name="inquiries")
@@ -51,6 +51,8 @@ class Inquiry(AppendOnlyModel):
     channel = models.CharField(max_length=10, choices=Channel.choices)
     text = models.TextField()
     asked_at = models.DateTimeField(default=timezone.now)
+
+    SEALED = ("id", "gate_id", "asker_id", "channel", "text", "asked_at")
 
     objects = InquiryQuerySet.as_manager()
 
@@ -112,14 +114,15 @@ class Inquiry(AppendOnlyModel):
                     "actor": actor.get_username(),
                     "question": text,
                     "channel": str(channel),
+                    "seal": inquiry.seal(),
                 },
                 actor=actor,
             )
-            transaction.on_commit(partial(asking.begin, inquiry.pk), robust=True)
+            asking.begin(inquiry.pk)
         return inquiry
 
 
-class Reply(AppendOnlyModel):
+class Reply(SealedModel):
     """What came of an inquiry, written once: the agent's answer, or why there is none."""
 
     inquiry = models.OneToOneField(Inquiry, on_delete=models.PROTECT, related_name="reply")
@@ -128,6 +131,8 @@ class Reply(AppendOnlyModel):
     model = models.CharField(max_length=120, blank=True, help_text="Which chat model answered.")
     checkpoint_id = models.CharField(max_length=64, blank=True, help_text="The paused checkpoint that it knew.")
     answered_at = models.DateTimeField(default=timezone.now)
+
+    SEALED = ("id", "inquiry_id", "text", "error", "model", "checkpoint_id", "answered_at")
 
     objects = AppendOnlyQuerySet.as_manager()
 
@@ -148,11 +153,13 @@ class Reply(AppendOnlyModel):
             # No second writer can come between: the block holds the log's lock.
             if cls.objects.filter(inquiry=inquiry).exists():
                 return False
-            cls.objects.create(inquiry=inquiry, text=text, error=error, model=model, checkpoint_id=checkpoint_id)
+            reply = cls.objects.create(
+                inquiry=inquiry, text=text, error=error, model=model, checkpoint_id=checkpoint_id
+            )
             said = {"error": error} if error else {"answer": text, "model": model, "checkpoint_id": checkpoint_id}
             SessionEvent.append(
                 inquiry.gate.session_id,
                 "gate_answered",
-                {"gate_id": inquiry.gate_id, "inquiry_id": inquiry.pk, **said},
+                {"gate_id": inquiry.gate_id, "inquiry_id": inquiry.pk, **said, "seal": reply.seal()},
             )
         return True

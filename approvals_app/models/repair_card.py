@@ -35,6 +35,10 @@ class RepairCard(models.Model):
 
     class Meta:
         ordering = ["opened_at", "pk"]
+        indexes = [
+            models.Index(fields=["opened_at", "id"], name="repair_open", condition=Q(closed_at__isnull=True)),
+            models.Index(fields=["-closed_at"], name="repair_closed"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["session", "kind"], condition=Q(closed_at__isnull=True), name="one_open_card_per_disagreement"

@@ -72,8 +72,9 @@ class AgentRun(models.Model):
         with log_transaction():
             if not insert(cls(session_id=session_id, key=key, run_id=run_id, agent=agent), once=True):
                 return
-            SessionEvent.append(session_id, "session.agent_running", {"agent": agent})
-            SessionEvent.append(session_id, "agent_started", {"agent": agent})
+            SessionEvent.append_all(
+                session_id, ("session.agent_running", {"agent": agent}), ("agent_started", {"agent": agent})
+            )
 
     @classmethod
     def finish(cls, *, session_id: str, agent: str, key: str, report: Report, usage: Usage) -> None:
@@ -95,22 +96,15 @@ class AgentRun(models.Model):
                 return
             with connection.cursor() as cursor:
                 cursor.execute(_ADD_TOKENS, [usage.input_tokens, usage.output_tokens, session_id])
-            SessionEvent.append(
-                session_id,
-                "confidence_emitted",
-                {"agent": agent, "confidence": report.confidence, "rationale": report.rationale},
-            )
-            SessionEvent.append(
-                session_id,
-                "agent_finished",
-                {
-                    "agent": agent,
-                    "summary": report.summary,
-                    "confidence": report.confidence,
-                    "signal": report.signal,
-                    "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
-                },
-            )
+            sure = {"agent": agent, "confidence": report.confidence, "rationale": report.rationale}
+            said = {
+                "agent": agent,
+                "summary": report.summary,
+                "confidence": report.confidence,
+                "signal": report.signal,
+                "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
+            }
+            SessionEvent.append_all(session_id, ("confidence_emitted", sure), ("agent_finished", said))
 
 
 class ToolCall(models.Model):
@@ -154,6 +148,10 @@ class ToolCall(models.Model):
         ordering = ["pk"]
         constraints = [
             models.UniqueConstraint(fields=["session", "thread_id", "tool_call_id"], name="tool_call_once"),
+            models.CheckConstraint(
+                condition=~models.Q(status="pending_approval") | models.Q(approved_at=None),
+                name="tool_call_waits_unapproved",
+            ),
         ]
         indexes = [
             models.Index(

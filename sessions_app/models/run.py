@@ -89,11 +89,12 @@ class Run(models.Model):
         return f"{self.kind} run {self.pk} of {self.session_id}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save, and wake the engine after the commit when this is a new request for work."""
+        """Save, and offer it to whoever drives runs when this is a new request for work."""
         asked = self._state.adding
-        super().save(*args, **kwargs)
-        if asked:
-            transaction.on_commit(engine.wake, robust=True)
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            if asked:
+                engine.offer(self)
 
     # Verbs: each returns whether this call did it; a lost race is a normal answer. -----------------------------
 
@@ -185,7 +186,7 @@ class Run(models.Model):
                     "run_recovered",
                     {"run_id": self.pk, "cause": cause, "attempt": self.attempt},
                 )
-                transaction.on_commit(engine.wake, robust=True)
+                engine.offer(self)
         return back
 
     def _end(self, status: RunStatus, *, held: dict[str, Any] | None = None, **said: str) -> bool:

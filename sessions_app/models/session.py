@@ -42,11 +42,16 @@ class SessionNumber(models.Model):
     @classmethod
     def next_id(cls, day: date) -> str:
         """Return the next `INC-YYYYMMDD-NNN` of the day; call it inside the transaction that uses it."""
-        if not cls.objects.filter(day=day).update(last=F("last") + 1):
+        return cls.take(day, 1)[0]
+
+    @classmethod
+    def take(cls, day: date, number: int) -> list[str]:
+        """Return that many ids of the day at once, in order; call it inside the transaction that uses them."""
+        if not cls.objects.filter(day=day).update(last=F("last") + number):
             cls.objects.get_or_create(day=day)
-            cls.objects.filter(day=day).update(last=F("last") + 1)
-        number = cls.objects.values_list("last", flat=True).get(day=day)
-        return f"INC-{day:%Y%m%d}-{number:03d}"
+            cls.objects.filter(day=day).update(last=F("last") + number)
+        last = cls.objects.values_list("last", flat=True).get(day=day)
+        return [f"INC-{day:%Y%m%d}-{one:03d}" for one in range(last - number + 1, last + 1)]
 
 
 class Session(models.Model):
@@ -359,7 +364,7 @@ class Session(models.Model):
         run = Run(session=self, kind=kind, thread_id=thread_id, **fields)
         if not insert(run, once=True):
             raise ConcurrentRun(active=sorted(ACTIVE_RUNS))
-        transaction.on_commit(engine.wake, robust=True)
+        engine.offer(run)
         return run
 
 

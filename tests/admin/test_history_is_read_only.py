@@ -6,19 +6,41 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.db import connection
 from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
 
-from approvals_app.models import Decision, Gate
+from approvals_app import asking
+from approvals_app.models import AuditCheck, Comment, Decision, FactsAcknowledgement, Gate, Inquiry, Reply
 from approvals_app.states import Channel
 from sessions_app.models import ApiToken, Session, SessionEvent
 
-HISTORY = (Session, SessionEvent, Gate, Decision)
+SAID = (Inquiry, Reply, Comment, FactsAcknowledgement)
+HISTORY = (Session, SessionEvent, Gate, Decision, *SAID, AuditCheck)
 
 
 @pytest.fixture
-def decided(make_gate, bob):
-    """A gate that bob rejected, with all its rows."""
-    gate = make_gate()
+def discussed(make_resting_gate, world, bob, monkeypatch):
+    """Gates at which was asked, answered, commented and acknowledged; each call makes one more."""
+    monkeypatch.setattr(asking, "begin", lambda key: None)
+
+    def discuss():
+        gate = make_resting_gate()
+        Reply.give(Inquiry.ask(gate, "What fills the pool?", actor=bob, channel=Channel.PAGE), text="Slow queries.")
+        Comment.write(gate, author=bob, channel=Channel.PAGE, text="token=hunter2hunter2 is in the log")
+        world.facts = {**world.facts, "pool size": world.facts["pool size"] + 1}
+        gate.look_again(max_age=0)
+        gate.acknowledge(actor=bob, channel=Channel.PAGE, fingerprint=gate.fingerprint_now)
+        return gate
+
+    return discuss
+
+
+@pytest.fixture
+def decided(discussed, bob):
+    """A gate that bob rejected, with all its rows and what was said about it."""
+    gate = discussed()
+    AuditCheck.objects.create(sessions=1, faults=0)
     gate.decide("reject", actor=bob, channel=Channel.PAGE, digest=gate.digest, message="not now")
     gate.refresh_from_db()
     return gate
@@ -67,6 +89,19 @@ def test_somebody_without_a_role_sees_none_of_it(client, charlie, decided, model
     client.force_login(charlie)
     assert client.get(base_of(model)).status_code == 403
     assert model._meta.verbose_name_plural.capitalize() not in client.get("/admin/").content.decode()
+
+
+@pytest.mark.parametrize("model", SAID)
+def test_a_list_of_what_was_said_costs_the_same_however_long_it_is(superuser, discussed, model):
+    discussed()
+    with CaptureQueriesContext(connection) as few:
+        superuser.get(base_of(model))
+    for _ in range(3):
+        discussed()
+    with CaptureQueriesContext(connection) as many:
+        text = superuser.get(base_of(model)).content.decode()
+    assert len(many) == len(few) <= 6
+    assert "hunter2hunter2" not in text
 
 
 @pytest.fixture

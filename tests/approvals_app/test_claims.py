@@ -197,7 +197,7 @@ def test_a_comment_is_written_once_with_its_event(make_gate, alice):
     assert comment.text == "I am at the console, please wait.�"
     payload = gate.session.events.get(kind="gate_commented").payload
     assert payload == {
-        "gate_id": gate.pk, "comment_id": comment.pk, "actor": "alice", "text": comment.text
+        "gate_id": gate.pk, "comment_id": comment.pk, "actor": "alice", "text": comment.text, "seal": comment.seal()
     }  # fmt: skip
     with pytest.raises(LogIsAppendOnly):
         comment.save()

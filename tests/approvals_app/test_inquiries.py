@@ -88,6 +88,7 @@ def test_question_and_answer_stand_in_the_log_with_who_and_from_which_checkpoint
     reply = answered(bench, ask(bench, gate))
     asked, said = gate.session.events.filter(kind__in=["gate_asked", "gate_answered"]).order_by("seq")
     assert asked.payload == {
+        "seal": reply.inquiry.seal(),
         "gate_id": gate.pk,
         "inquiry_id": reply.inquiry_id,
         "actor": "bob",

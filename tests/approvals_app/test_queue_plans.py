@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
@@ -12,34 +11,14 @@ from django.test.utils import CaptureQueriesContext
 
 from approvals_app.models import Gate
 from approvals_app.states import COUNTED, MOST_URGENT_FIRST, QueueTab, order_of
+from tests.plans import nothing_is_small, plan_of, read_whole
 
 pytestmark = pytest.mark.django_db
-#: Tables that grow for ever; the session and the person of a row are looked up by key.
-LARGE = ("approvals_app_gate", "approvals_app_gatecall", "approvals_app_decision", "sessions_app_toolcall")
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_small(db: None) -> None:
-    """Let PostgreSQL plan for an empty table as for a large one: read it whole, or sort it, only where it must."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin"):
-                cursor.execute(f"SET LOCAL enable_{way} = off")
-
-
-def plan_of(sql: str) -> str:
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN {'QUERY PLAN ' if connection.vendor == 'sqlite' else ''}{sql}".replace("%", "%%"))
-        return "\n".join(" ".join(map(str, row)) for row in cursor.fetchall())
-
-
-def read_whole(plan: str) -> list[str]:
-    """Return the large tables that a plan reads from end to end."""
-    if connection.vendor == "sqlite":
-        # SQLite calls a table that is read through an alias by the alias.
-        scanned = re.findall(r"SCAN (\w+)(?! USING)(?:$|\n| )", plan)
-        return [name for name in scanned if name in LARGE or re.fullmatch(r"[UVW]\d", name)]
-    return [name for name in re.findall(r"Seq Scan on (\w+)", plan) if name in LARGE]
+    nothing_is_small()
 
 
 @pytest.mark.parametrize("cursor", [False, True])
