@@ -46,7 +46,8 @@ class QueueConsumer(PageConsumer):
         self._said_at = 0.0
         return None
 
-    async def with_beat(self) -> dict[str, str]:
+    @classmethod
+    async def with_beat(cls) -> dict[str, str]:
         """Send the strip along, so that its numbers follow on every open page without a request."""
         return {"standing": await standing.rendered()}
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any
 
+from autobahn.websocket.protocol import PreparedMessage
 from daphne.server import Server
+from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import reactor as _reactor
 
 #: Twisted's types lack what the running reactor has.
@@ -15,8 +18,71 @@ reactor: Any = _reactor
 
 #: Close code of a socket whose server leaves; pages reconnect and catch up.
 GOING_AWAY = 4012
+#: Seconds that a socket's handshake may take.
+HANDSHAKE = 30
 #: How long requests in flight may take to end.
 PATIENCE = 8.0
+
+
+@lru_cache(maxsize=32)
+def _framed(text: str) -> bytes:
+    """Return the bytes of a text frame; a thousand sockets that get the same share them."""
+    return bytes(PreparedMessage(text.encode(), isBinary=False, applyMask=False, doNotCompress=True).payloadHybi)
+
+
+class Socket(WebSocketProtocol):  # type: ignore[misc]
+    """Daphne's socket, which frames a text once for everybody and makes its application wait for a slow reader.
+
+    Plain Daphne keeps whatever a client leaves unread, without a bound.
+    """
+
+    #: Emptied when the server begins: Autobahn copies these from the factory to every socket, and prints them.
+    CONFIG_ATTRS = WebSocketProtocol.CONFIG_ATTRS
+
+    #: Set while the client reads as fast as it is written to; Twisted says when not, past 64 kB of unread bytes.
+    flowing: asyncio.Event
+
+    @classmethod
+    def configure(cls, factory: Any) -> None:
+        """Take the factory's options once, for all sockets."""
+        for name in cls.CONFIG_ATTRS:
+            value = getattr(factory, name)
+            # A function on a class would become a method; a socket calls it as it is.
+            setattr(cls, name, staticmethod(value) if callable(value) else value)
+        cls.CONFIG_ATTRS = []
+        factory.protocol = cls
+
+    def connectionMade(self) -> None:
+        """Be told by the transport when it holds too much; until the upgrade the HTTP channel was."""
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+        self.transport.unregisterProducer()
+        self.transport.registerProducer(self, True)
+        super().connectionMade()
+
+    def pauseProducing(self) -> None:
+        """Hold what is sent from now on back in the application."""
+        self.flowing.clear()
+
+    def resumeProducing(self) -> None:
+        """Let it go on."""
+        self.flowing.set()
+
+    def stopProducing(self) -> None:
+        """Let it find out that the client is gone."""
+        self.flowing.set()
+
+    def connectionLost(self, reason: Any) -> None:
+        """Let go of whoever waits for the client."""
+        self.flowing.set()
+        super().connectionLost(reason)
+
+    def serverSend(self, content: Any, binary: bool = False) -> None:
+        """Write a text's shared bytes; anything else goes Daphne's way."""
+        if binary or self.state != self.STATE_OPEN:
+            super().serverSend(content, binary)
+        else:
+            self.transport.write(_framed(content))
 
 
 class DrainingServer(Server):  # type: ignore[misc]
@@ -29,7 +95,15 @@ class DrainingServer(Server):  # type: ignore[misc]
         stopping: Callable[[], Awaitable[None]],
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, signal_handlers=False, ready_callable=self._ready, **kwargs)
+        super().__init__(
+            *args,
+            signal_handlers=False,
+            ready_callable=self._ready,
+            # After a restart everybody comes at once, and whoever is sent away comes again: let them wait.
+            websocket_handshake_timeout=HANDSHAKE,
+            websocket_connect_timeout=HANDSHAKE,
+            **kwargs,
+        )
         self._started = started
         self._stopping = stopping
         self._ports: list[Any] = []
@@ -48,12 +122,19 @@ class DrainingServer(Server):  # type: ignore[misc]
         self.failure = failure.getErrorMessage()
         self.stop()
 
+    async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
+        """Send what the application says, when the client has read what was said before."""
+        if message["type"] == "websocket.send" and not protocol.flowing.is_set():
+            await protocol.flowing.wait()
+        await super().handle_reply(protocol, message)
+
     def kill_all_applications(self) -> None:
         """Do nothing: the drain has waited for them, and cancelled the rest."""
 
     # Life -------------------------------------------------------------------------------------------------------
 
     def _ready(self) -> None:
+        Socket.configure(self.ws_factory)
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, lambda *_: reactor.callFromThread(self._drain_once))
         self._task = asyncio.get_event_loop().create_task(self._begin())

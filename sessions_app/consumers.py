@@ -5,26 +5,23 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from channels.consumer import get_handler_name
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
-from django.contrib.auth import get_user_model
 from django.template.loader import render_to_string
 
-from sessions_app import charts, feed, rendering, timeline
+from sessions_app import beats, charts, feed, rendering, timeline
+from sessions_app.beats import FORBIDDEN, SIGNED_OUT
 from sessions_app.models import Session
-from sessions_app.rendering import Frame, Ring
+from sessions_app.rendering import Ring
 
-#: Seconds between two heartbeats, from which a page knows that the line is not dead: a browser cannot see a ping.
-#: static/js/desk/line.js gives up on a line that misses two.
-HEARTBEAT = 5.0
-#: Heartbeats between two looks at whether the person is still signed in and still may see this.
-ADMITTED_FOR = 12
+#: Frames that may wait for a slow page. One that leaves more unread is closed, connects again and catches up.
+MOST_WAITING = 64
 #: Events that are pushed into an open timeline at once; after more of them the page asks again as a whole.
 MOST_PUSHED = 100
 
@@ -36,12 +33,14 @@ CONNECTED = "connected"
 _connections = itertools.count(1)
 
 #: Close codes, in the range that is an application's own.
-SIGNED_OUT, FORBIDDEN, NO_SUCH_SESSION = 4401, 4403, 4404
+NO_SUCH_SESSION, TOO_SLOW = 4404, 4408
 
 
 class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     """One open page: hears rings, and sends the frames that are rendered once for its whole audience."""
 
+    #: Pages hear through their audience, which hears through the feed: no channel of the layer for each.
+    channel_layer_alias = ""
     permission = ""
 
     #: Set by `enter`: the group to hear and the audience to belong to.
@@ -60,15 +59,18 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         """Set `group` and `audience_name`; or return the code to close with."""
         raise NotImplementedError
 
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """Take a message. Channels would cross into the database's thread each time, to close connections of it."""
+        await getattr(self, get_handler_name(message))(message)
+
     # Life -------------------------------------------------------------------------------------------------------
 
     async def connect(self) -> None:
         """Let in whoever may see the page, then listen."""
         self._audience: rendering.Audience | None = None
-        self._waiting: deque[Frame] = deque()
-        self._recent: deque[Frame] = deque(maxlen=64)
+        self._waiting: deque[str] = deque()
         self._sending: asyncio.Task[None] | None = None
-        self._beating: asyncio.Task[None] | None = None
+        self._refused = False
         feed.bind_loop()
         refused = await database_sync_to_async(self._why_not, thread_sensitive=False)() or await self.enter()
         # Accepted first: a browser is told nothing of a handshake that was refused.
@@ -76,66 +78,58 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         if refused:
             await self.close(refused)
             return
-        self._audience = rendering.join(self.audience_name, self.render)
-        await feed.join(self.group, self.channel_name, self.feed_rang)
-        await self._send_beat(0)
+        self._audience = rendering.join(self.audience_name, self, self.render, self.cares)
+        await feed.join(self.group, self._audience.rang)
+        await beats.join(self)
         # Many pages that come back at once, after a restart, are told with one rendering.
-        self._hear(Ring("", -next(_connections), CONNECTED))
-        self._beating = asyncio.create_task(self._beat())
+        if self.cares(ring := Ring("", -next(_connections), CONNECTED)):
+            self._audience.greet(self, ring)
 
     async def disconnect(self, code: int) -> None:
         """Stop listening."""
         if self._audience is None:
             return
-        await feed.leave(self.group, self.channel_name, self.feed_rang)
-        rendering.leave(self.audience_name)
-        for task in (self._beating, self._sending):
-            if task is not None:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        beats.leave(self)
+        if rendering.leave(self.audience_name, self):
+            await feed.leave(self.group, self._audience.rang)
+        if self._sending is not None:
+            self._sending.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._sending
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Hear nothing from the page: everything that it wants is a request."""
 
-    async def feed_rang(self, bell: dict[str, Any]) -> None:
-        """Queue the frame that tells of this event. Waiting for it here would keep rings from coming together."""
-        self._hear(Ring(bell["session_id"], bell["seq"], bell["kind"]))
+    def offer(self, text: str) -> None:
+        """Send a frame when the page has taken those before it; one that takes none any more is let go.
 
-    def _hear(self, ring: Ring) -> None:
-        if self._audience is None or not self.cares(ring):
+        The texts are shared by the whole audience, so what waits for a slow page costs next to nothing.
+        """
+        if self._refused:
             return
-        frame = self._audience.frame_of(ring)
-        if frame in self._recent:
+        if len(self._waiting) >= MOST_WAITING:
+            self.refuse(TOO_SLOW)
             return
-        self._recent.append(frame)
-        self._waiting.append(frame)
+        self._waiting.append(text)
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send_waiting())
 
+    def refuse(self, code: int) -> None:
+        """Close the socket at once, whatever waits to be sent."""
+        self._refused = True
+        beats.leave(self)
+        self._waiting.clear()
+        if self._sending is not None:
+            self._sending.cancel()
+        self._sending = asyncio.create_task(self.close(code))
+
     async def _send_waiting(self) -> None:
         while self._waiting:
-            if text := await self._waiting.popleft().rendered():
-                await self.send(text)
+            await self.send(self._waiting.popleft())
 
-    async def _beat(self) -> None:
-        count = 0
-        while True:
-            await asyncio.sleep(HEARTBEAT)
-            count += 1
-            if count % ADMITTED_FOR == 0:
-                refused = await database_sync_to_async(self._why_not_any_more, thread_sensitive=False)()
-                if refused:
-                    await self.close(refused)
-                    return
-            await self._send_beat(count)
-
-    async def _send_beat(self, count: int) -> None:
-        # The time goes along: ages and deadlines are the server's, whatever the laptop's clock says.
-        await self.send(json.dumps({"beat": count, "now": time.time(), **await self.with_beat()}))
-
-    async def with_beat(self) -> dict[str, str]:
-        """Return what goes along with a heartbeat: the same for the whole audience, and cheap."""
+    @classmethod
+    async def with_beat(cls) -> dict[str, str]:
+        """Return what goes along with a heartbeat: the same for every page of the kind, and cheap."""
         return {}
 
     # Who ---------------------------------------------------------------------------------------------------------
@@ -143,16 +137,6 @@ class PageConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     def _why_not(self) -> int | None:
         user = self.scope.get("user")
         if user is None or not user.is_authenticated:
-            return SIGNED_OUT
-        return None if user.has_perm(self.permission) else FORBIDDEN
-
-    def _why_not_any_more(self) -> int | None:
-        """Ask again with a fresh person: roles are taken away and people sign out while pages stay open."""
-        kept = self.scope.get("session")
-        if kept is not None and kept.session_key and not kept.exists(kept.session_key):
-            return SIGNED_OUT
-        user = get_user_model().objects.filter(pk=self.scope["user"].pk, is_active=True).first()
-        if user is None:
             return SIGNED_OUT
         return None if user.has_perm(self.permission) else FORBIDDEN
 

@@ -10,8 +10,8 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,17 +30,17 @@ EVERYTHING = "feed"
 PATIENCE = 2.0
 REST = 5.0
 
-#: Takes a ring as the layer would deliver it.
-Hear = Callable[[dict[str, Any]], Awaitable[None]]
+#: Takes a ring as the layer delivers it. It is called on the loop for each ring, so it must be quick.
+Hear = Callable[[dict[str, Any]], None]
 
 log = logging.getLogger("clm.feed")
 
-#: The pages of this process, by the group that they hear.
-_here: dict[str, set[Hear]] = {}
+#: What this process hears, by group: one line to the layer for each, whoever listens at its end.
+_here: dict[str, _Line] = {}
 _dead_until = 0.0
 
 _loop: asyncio.AbstractEventLoop | None = None
-_recently_rung: deque[int] = deque(maxlen=10_000)
+_recently_heard: deque[int] = deque(maxlen=10_000)
 _sending: set[asyncio.Task[None]] = set()
 
 
@@ -75,7 +75,9 @@ def ring_unlogged(session_id: str, kind: str) -> None:
 
 
 def _ring(bell: dict[str, Any]) -> None:
-    _recently_rung.append(bell["seq"])
+    if isinstance(get_channel_layer(), InMemoryChannelLayer):
+        # Heard as soon as it is sent. Of a shared layer only what came back is known to have been heard (`_Line`).
+        _recently_heard.append(bell["seq"])
     if not _heard(EVERYTHING) and not _heard(group_of(bell["session_id"])):
         return
     if _loop is not None and _loop.is_running():
@@ -104,7 +106,7 @@ async def _send(bell: dict[str, Any]) -> None:
     a poll later, and nobody waits for a connection that does not come.
     """
     global _dead_until
-    groups = (EVERYTHING, group_of(bell["session_id"]))
+    groups = _groups(bell)
     loop = asyncio.get_running_loop()
     if loop.time() >= _dead_until:
         layer = get_channel_layer()
@@ -117,92 +119,156 @@ async def _send(bell: dict[str, Any]) -> None:
             _dead_until = loop.time() + REST
             log.exception("The channel layer is dead; this process rings for its own pages for %g s", REST)
         else:
+            _ring_here(bell, [group for group in groups if group in _here and not _here[group].connected])
             return
+    _ring_here(bell, groups)
+
+
+def _groups(bell: dict[str, Any]) -> list[str]:
+    return [EVERYTHING, group_of(bell["session_id"])]
+
+
+def _ring_here(bell: dict[str, Any], groups: list[str]) -> None:
+    """Ring for the listeners of this process, past the layer."""
     for group in groups:
-        for hear in list(_here.get(group, ())):
-            await hear({"type": "feed.rang", **bell})
+        if line := _here.get(group):
+            line.ring(bell)
 
 
-async def join(group: str, channel: str, hear: Hear) -> None:
-    """Let a page hear one group through the layer, and through this process while the layer is dead."""
-    _here.setdefault(group, set()).add(hear)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            await get_channel_layer().group_add(group, channel)
-    except Exception:  # each layer raises its own
-        log.exception("The channel layer is dead; the page hears this process alone until it connects again")
+class _Line:
+    """This process's end of one group: one channel of the layer, and everybody here who hears it.
+
+    A thousand pages that hear the same cost the layer no more than one.
+    """
+
+    def __init__(self, group: str) -> None:
+        self.ears: set[Hear] = set()
+        self.connected = False
+        self._group = group
+        self._tried = asyncio.Event()
+        self.loop = asyncio.get_running_loop()
+        self._relaying = self.loop.create_task(self._relay(), name=f"clm-feed-{group}")
+
+    async def tried(self) -> None:
+        """Wait until the layer has taken this line, or has turned out to be dead."""
+        await self._tried.wait()
+
+    def ring(self, bell: dict[str, Any]) -> None:
+        """Tell everybody."""
+        _recently_heard.append(bell["seq"])
+        for hear in list(self.ears):
+            try:
+                hear(bell)
+            except Exception:
+                log.exception("A listener of %s failed", self._group)
+
+    async def end(self) -> None:
+        """Leave the group."""
+        self._relaying.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._relaying
+
+    async def _relay(self) -> None:
+        while True:
+            layer, channel = get_channel_layer(), ""
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    channel = await layer.new_channel()
+                    await layer.group_add(self._group, channel)
+                self.connected = True
+                self._tried.set()
+                while True:
+                    self.ring(await layer.receive(channel))
+            except Exception:  # each layer raises its own
+                log.exception("The channel layer is dead; %s hears this process alone for %g s", self._group, REST)
+            finally:
+                self.connected = False
+                self._tried.set()
+                if channel:
+                    await self._discard(layer, channel)
+            await asyncio.sleep(REST)
+
+    async def _discard(self, layer: Any, channel: str) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await layer.group_discard(self._group, channel)
+        except Exception:  # each layer raises its own
+            log.warning("The channel layer is dead; %s was left without saying so", self._group, exc_info=True)
 
 
-async def leave(group: str, channel: str, hear: Hear) -> None:
-    """Take back what `join` did."""
-    _here.get(group, set()).discard(hear)
-    if not _here.get(group):
-        _here.pop(group, None)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            await get_channel_layer().group_discard(group, channel)
-    except Exception:  # each layer raises its own
-        log.warning("The channel layer is dead; a page left it without saying so", exc_info=True)
+async def join(group: str, hear: Hear) -> None:
+    """Let `hear` be called for each ring of a group, through the layer or, while that is dead, of this process alone.
+
+    When it returns no ring is missed any more.
+    """
+    line = _here.get(group)
+    if line is None or line.loop is not asyncio.get_running_loop():
+        line = _here[group] = _Line(group)
+    line.ears.add(hear)
+    await line.tried()
+
+
+async def leave(group: str, hear: Hear) -> None:
+    """Take back what `join` did; the last to leave closes the line."""
+    line = _here.get(group)
+    if line is None:
+        return
+    line.ears.discard(hear)
+    if not line.ears:
+        del _here[group]
+        await line.end()
 
 
 @asynccontextmanager
 async def listening(group: str) -> AsyncIterator[Doorbell]:
-    """Hear one group's rings for as long as the block lasts; over a dead layer there are none."""
+    """Hear one group's rings for as long as the block lasts; over a dead layer, those of this process."""
     bind_loop()
-    layer = get_channel_layer()
-    channel = ""
+    bell = Doorbell()
     try:
-        async with asyncio.timeout(PATIENCE):
-            channel = await layer.new_channel()
-            await layer.group_add(group, channel)
-    except Exception:  # each layer raises its own
-        log.exception("The channel layer is dead; a stream reads the log without being rung")
-        channel = ""
-    try:
-        yield Doorbell(layer, channel)
+        await join(group, bell.ring)
+        yield bell
     finally:
-        if channel:
-            try:
-                await layer.group_discard(group, channel)
-            except Exception:  # each layer raises its own
-                log.warning("The channel layer is dead; a stream left it without saying so", exc_info=True)
+        await leave(group, bell.ring)
 
 
 class Doorbell:
-    """One listener's end of a group."""
+    """One listener's end of a group. Rings that nobody has waited for yet are one ring."""
 
-    def __init__(self, layer: Any, channel: str) -> None:
-        self._layer = layer
-        self._channel = channel
+    def __init__(self) -> None:
+        self._rang = asyncio.Event()
+
+    def ring(self, bell: dict[str, Any]) -> None:
+        """Wake whoever waits."""
+        self._rang.set()
 
     async def wait(self, *, seconds: float) -> bool:
         """Return True at the next ring, or False after so many seconds without one."""
         try:
             # Not wait_for: on Python 3.11 it loses a cancellation that meets a ring.
             async with asyncio.timeout(seconds):
-                if self._channel:
-                    await self._layer.receive(self._channel)
-                else:
-                    await asyncio.sleep(seconds)
+                await self._rang.wait()
         except TimeoutError:
             return False
-        return bool(self._channel)
+        self._rang.clear()
+        return True
 
 
 class Tail:
-    """Rings in this process for events that another process wrote (a command, a second server).
+    """Rings in this process for events that it has not heard of: another process wrote them, or the layer lost them.
 
-    The in-memory layer ends at the process, so the engine follows the log as well; one indexed query a poll.
+    The in-memory layer ends at the process, and a shared one forgets who listens when it starts anew, so every
+    process follows the log as well; one indexed query a poll.
     """
 
     def __init__(self) -> None:
         self._cursor: int | None = None
 
     async def ring_for_news(self) -> None:
-        """Ring for every event since the last call that this process has not rung for itself."""
+        """Ring for every event since the last call that this process has not heard of."""
         for bell in await in_database(self._read):
-            _recently_rung.append(bell["seq"])
-            await _send(bell)
+            _recently_heard.append(bell["seq"])
+            # Every process follows the log, so each of them rings for itself alone.
+            _ring_here(bell, _groups(bell))
 
     def _read(self) -> list[dict[str, Any]]:
         from sessions_app.models import SessionEvent
@@ -214,5 +280,5 @@ class Tail:
         news = list(SessionEvent.objects.since(self._cursor).values("session_id", "seq", "kind")[:1000])
         if news:
             self._cursor = news[-1]["seq"]
-        rung = set(_recently_rung) if news else set()
-        return [dict(bell) for bell in news if bell["seq"] not in rung]
+        heard = set(_recently_heard) if news else set()
+        return [dict(bell) for bell in news if bell["seq"] not in heard]

@@ -9,17 +9,24 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from channels.db import database_sync_to_async
+from django.db import InterfaceError, OperationalError
 
 log = logging.getLogger("clm.pages")
 
 #: Seconds in which the rings of one transaction arrive; a row must not wait longer for its neighbours.
 MOMENT = 0.004
-#: Rings that an audience remembers, so that a socket that hears one late gets the frame that told of it.
+#: Rings that an audience remembers: an event can be heard through the layer and again from the log.
 REMEMBERED = 512
+#: Seconds until a rendering is tried again for which the database did not answer.
+AGAIN = 1.0
+#: Seconds of telling all pages after which the next frame waits as long, and the longest such wait.
+LONG, LONGEST_REST = 0.05, 1.0
+#: Pages that are told before the loop does something else.
+AT_ONCE = 50
 
 
 class Ring(NamedTuple):
@@ -34,56 +41,59 @@ class Ring(NamedTuple):
 Render = Callable[[Sequence[Ring]], str]
 
 
+class Listener(Protocol):
+    """One open page, as its audience sees it."""
+
+    def offer(self, text: str) -> None:
+        """Take a frame to send, without waiting for the page to take it."""
+
+
 class Frame:
-    """What one audience is sent for the rings that came together."""
+    """What an audience is sent for the rings that came together."""
 
-    def __init__(self, render: Render) -> None:
+    def __init__(self) -> None:
         self.rings: list[Ring] = []
-        self.text = ""
-        self._render = render
-        self._done = asyncio.Event()
-
-    async def rendered(self) -> str:
-        """Wait for the text, which is the same for everybody."""
-        await self._done.wait()
-        return self.text
-
-    async def render(self) -> None:
-        """Render it; one that fails is empty, because every page catches up from the database anyway (L6)."""
-        rings = sorted(self.rings, key=lambda ring: ring.seq)
-        try:
-            # Any thread will do: the shared one is busy with the engine's steps.
-            self.text = await database_sync_to_async(self._render, thread_sensitive=False)(rings)
-        except Exception:
-            log.exception("A frame could not be rendered")
-        finally:
-            self._done.set()
+        #: Whether it is for everybody, and for whom it is where it is not.
+        self.for_all = False
+        self.newcomers: list[Listener] = []
 
 
 class Audience:
-    """Everybody in this process who may see the same."""
+    """Everybody in this process who may see the same. It hears for all of them, renders once and tells each."""
 
-    def __init__(self, render: Render) -> None:
-        self.sockets = 0
+    def __init__(self, render: Render, cares: Callable[[Ring], bool]) -> None:
+        self.pages: set[Listener] = set()
         self._render = render
-        self._frames: OrderedDict[int, Frame] = OrderedDict()
+        self._cares = cares
+        self._recent: OrderedDict[int, None] = OrderedDict()
         self._collecting: Frame | None = None
         self._one_at_a_time = asyncio.Lock()
         self._work: set[asyncio.Task[None]] = set()
 
-    def frame_of(self, ring: Ring) -> Frame:
-        """Return the frame that tells of `ring`: the one it belonged to, or the one that collects now."""
-        if known := self._frames.get(ring.seq):
-            return known
+    def rang(self, bell: dict[str, Any]) -> None:
+        """Tell all pages of what the feed rings for; what was heard a moment ago is not told again."""
+        ring = Ring(bell["session_id"], bell["seq"], bell["kind"])
+        if ring.seq in self._recent or not self._cares(ring):
+            return
+        self._recent[ring.seq] = None
+        while len(self._recent) > REMEMBERED:
+            self._recent.popitem(last=False)
+        frame = self._frame()
+        frame.rings.append(ring)
+        frame.for_all = True
+
+    def greet(self, page: Listener, ring: Ring) -> None:
+        """Tell one page how things stand; many that come at once are told with one rendering."""
+        frame = self._frame()
+        frame.rings.append(ring)
+        frame.newcomers.append(page)
+
+    def _frame(self) -> Frame:
         if (frame := self._collecting) is None:
-            frame = self._collecting = Frame(self._render)
+            frame = self._collecting = Frame()
             work = asyncio.get_running_loop().create_task(self._finish(frame))
             self._work.add(work)
             work.add_done_callback(self._work.discard)
-        frame.rings.append(ring)
-        self._frames[ring.seq] = frame
-        while len(self._frames) > REMEMBERED:
-            self._frames.popitem(last=False)
         return frame
 
     async def _finish(self, frame: Frame) -> None:
@@ -91,24 +101,61 @@ class Audience:
         async with self._one_at_a_time:
             # A ring from here on tells of what this reading may miss, so it opens a frame of its own.
             self._collecting = None
-            await frame.render()
+            if text := await self._rendered(sorted(frame.rings, key=lambda ring: ring.seq)):
+                await self._tell(text, list(self.pages) if frame.for_all else frame.newcomers)
+
+    async def _rendered(self, rings: list[Ring]) -> str:
+        """Return the text, which is the same for everybody, or "" where it cannot be made.
+
+        It is tried again until the database answers: what was rung for is rung for once, and a page that stays
+        connected has nothing else to catch up by.
+        """
+        while self.pages:
+            try:
+                # Any thread will do: the shared one is busy with the engine's steps.
+                text: str = await database_sync_to_async(self._render, thread_sensitive=False)(rings)
+            except (OperationalError, InterfaceError):
+                log.warning("The database does not answer; a frame waits for it", exc_info=True)
+                await asyncio.sleep(AGAIN)
+            except Exception:
+                log.exception("A frame could not be rendered")
+                return ""
+            else:
+                return text
+        return ""
+
+    async def _tell(self, text: str, pages: Sequence[Listener]) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for number, page in enumerate(pages, 1):
+            page.offer(text)
+            if number % AT_ONCE == 0:
+                # What was offered goes out, and whatever else the server does goes on.
+                await asyncio.sleep(0)
+        if (took := loop.time() - began) > LONG:
+            # What rings meanwhile is told together, so telling takes half of this process at most.
+            await asyncio.sleep(min(took, LONGEST_REST))
 
 
 _audiences: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Audience]] = WeakKeyDictionary()
 
 
-def join(name: str, render: Render) -> Audience:
-    """Return the audience of that name on the running loop; the first socket of it makes it."""
+def join(name: str, page: Listener, render: Render, cares: Callable[[Ring], bool]) -> Audience:
+    """Return the audience of that name on the running loop, with the page in it; its first page makes it."""
     audiences = _audiences.setdefault(asyncio.get_running_loop(), {})
-    audience = audiences.setdefault(name, Audience(render))
-    audience.sockets += 1
+    audience = audiences.setdefault(name, Audience(render, cares))
+    audience.pages.add(page)
     return audience
 
 
-def leave(name: str) -> None:
-    """Forget the audience when its last socket leaves."""
+def leave(name: str, page: Listener) -> bool:
+    """Take the page out; return True when it was the last one, with which the audience is forgotten."""
     audiences = _audiences.get(asyncio.get_running_loop(), {})
-    if audience := audiences.get(name):
-        audience.sockets -= 1
-        if not audience.sockets:
-            del audiences[name]
+    audience = audiences.get(name)
+    if audience is None or page not in audience.pages:
+        return False
+    audience.pages.discard(page)
+    if audience.pages:
+        return False
+    del audiences[name]
+    return True

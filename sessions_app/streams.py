@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
+from weakref import WeakValueDictionary
 
 from asgiref.sync import SyncToAsync
 from channels.db import database_sync_to_async
@@ -36,6 +37,8 @@ REREAD = 5.0
 TOGETHER = 0.01
 #: Events read, and sent, at once.
 PAGE = 500
+#: Events that a socket is sent before the loop does something else.
+AT_ONCE = 20
 #: Bytes after which a stream ends and the client goes on with its cursor. The server under us buffers whatever a
 #: client does not read, so this is what one that never reads can cost.
 ENOUGH = 32 * 1024 * 1024
@@ -57,6 +60,15 @@ class Sent(NamedTuple):
     text: str
 
 
+class Page(list[Sent]):
+    """Events that are sent together."""
+
+
+#: Full pages that somebody still sends, by where they begin. The log only grows, so a full page stays as it is, and a
+#: thousand clients that do not read hold one between them.
+_full: WeakValueDictionary[tuple[str | None, int], Page] = WeakValueDictionary()
+
+
 class _Reading:
     """One page of the log that followers at the same cursor share."""
 
@@ -64,7 +76,7 @@ class _Reading:
         self.lock = asyncio.Lock()
         self.waiting = 0
         self.began = float("-inf")
-        self.page: list[Sent] = []
+        self.page = Page()
 
 
 _readings: dict[tuple[str | None, int], _Reading] = {}
@@ -72,7 +84,7 @@ _followers: set[asyncio.Task[Any]] = set()
 _leaving = False
 
 
-async def read_after(session_id: str | None, cursor: int) -> list[Sent]:
+async def read_after(session_id: str | None, cursor: int) -> Page:
     """Return the next page of the log after `cursor`, of one session or of all.
 
     A thousand followers of one session ask at the same moment. They share reads: one is enough for everybody who
@@ -80,6 +92,8 @@ async def read_after(session_id: str | None, cursor: int) -> list[Sent]:
     """
     asked = asyncio.get_running_loop().time()
     key = (session_id, cursor)
+    if (full := _full.get(key)) is not None:
+        return full
     reading = _readings.setdefault(key, _Reading())
     reading.waiting += 1
     try:
@@ -88,6 +102,8 @@ async def read_after(session_id: str | None, cursor: int) -> list[Sent]:
                 reading.began = asyncio.get_running_loop().time()
                 # In a shared thread: a thread or a connection for each stream would not go far.
                 reading.page = await database_sync_to_async(_read, thread_sensitive=False)(session_id, cursor)
+                if len(reading.page) == PAGE:
+                    _full[key] = reading.page
             return reading.page
     finally:
         reading.waiting -= 1
@@ -95,18 +111,16 @@ async def read_after(session_id: str | None, cursor: int) -> list[Sent]:
             _readings.pop(key, None)
 
 
-def _read(session_id: str | None, cursor: int) -> list[Sent]:
+def _read(session_id: str | None, cursor: int) -> Page:
     events = SessionEvent.objects.since(cursor)
     if session_id is not None:
         events = events.filter(session_id=session_id)
-    return [
+    return Page(
         Sent(event.seq, json.dumps(redaction.shown(event.as_json()), cls=DjangoJSONEncoder)) for event in events[:PAGE]
-    ]
+    )
 
 
-async def follow(
-    session_id: str | None, cursor: int, *, heartbeat: float | None = None
-) -> AsyncGenerator[list[Sent], None]:
+async def follow(session_id: str | None, cursor: int, *, heartbeat: float | None = None) -> AsyncGenerator[Page, None]:
     """Yield page after page of events after `cursor`, for as long as anybody listens; an empty page is a heartbeat.
 
     Listening begins before the first read, so an event that is written in between rings. Nothing is held while a
@@ -129,7 +143,7 @@ async def follow(
                 except DatabaseError:
                     # A database that is away for a moment costs freshness, not the stream: the next read has it all.
                     log.exception("The log could not be read for a stream; trying again")
-                    page = []
+                    page = Page()
                 if page or loop.time() - sent_at >= heartbeat:
                     yield page
                     sent_at = loop.time()
@@ -232,8 +246,11 @@ class EventsConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         try:
             async with aclosing(follow(self._session_id, cursor)) as pages:
                 async for page in pages:
-                    for _, text in page:
+                    for number, (_, text) in enumerate(page, 1):
                         await self.send(text_data=text)
+                        if number % AT_ONCE == 0:
+                            # Sending suspends only for a slow client, and the others want to be served meanwhile.
+                            await asyncio.sleep(0)
             await self.close(GO_ON_ELSEWHERE, reason="Go on with the last seq that you have.")
         except Exception:
             # Nobody awaits this task, so what goes wrong is said here, and the client told to come again.

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from unittest import mock
 
 import pytest
 from channels.db import database_sync_to_async
+from channels.layers import get_channel_layer
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import AnonymousUser, Group
@@ -19,7 +21,7 @@ from django.contrib.auth.models import AnonymousUser, Group
 from approvals_app.consumers import QueueConsumer
 from approvals_app.routing import page_urlpatterns as approvals
 from approvals_app.states import Channel
-from sessions_app import consumers, feed, rendering
+from sessions_app import beats, consumers, feed, rendering
 from sessions_app.models import SessionEvent
 from sessions_app.rendering import Audience, Ring
 from sessions_app.routing import page_urlpatterns as sessions
@@ -252,7 +254,7 @@ async def test_a_flood_of_events_is_not_pushed_but_asked_for(alice, make_session
 
 
 async def test_heartbeats_tell_an_idle_page_that_the_line_is_not_dead(bob, monkeypatch):
-    monkeypatch.setattr(consumers, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(beats, "HEARTBEAT", 0.05)
     async with opened("/ws/queue/", bob) as queue:
         while "beat" not in (beat := json.loads(await queue.communicator.receive_from(timeout=5))):
             pass
@@ -261,8 +263,8 @@ async def test_heartbeats_tell_an_idle_page_that_the_line_is_not_dead(bob, monke
 
 
 async def test_a_role_that_is_taken_away_closes_the_socket(bob, monkeypatch):
-    monkeypatch.setattr(consumers, "HEARTBEAT", 0.05)
-    monkeypatch.setattr(consumers, "ADMITTED_FOR", 1)
+    monkeypatch.setattr(beats, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(beats, "ADMITTED_FOR", 1)
     async with opened("/ws/queue/", bob) as queue:
         await in_thread(lambda: bob.groups.remove(Group.objects.get(name="approver")))()
         while (output := await queue.communicator.receive_output(timeout=5))["type"] == "websocket.send":
@@ -280,22 +282,63 @@ async def test_what_a_page_says_is_not_listened_to(bob):
 # Rendering together ------------------------------------------------------------------------------------------------
 
 
-async def test_rings_that_come_together_are_rendered_together_and_a_late_listener_gets_the_same():
+class Listening:
+    """A page that keeps what it is offered."""
+
+    def __init__(self) -> None:
+        self.offered: list[str] = []
+
+    def offer(self, text: str) -> None:
+        self.offered.append(text)
+
+
+def bell(seq: int) -> dict[str, Any]:
+    return {"type": "feed.rang", "session_id": "s", "seq": seq, "kind": "k"}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def audience_of(render: Callable[[Any], str]) -> tuple[Audience, Listening]:
+    audience, page = Audience(render, lambda ring: ring.kind == "k"), Listening()
+    audience.pages.add(page)
+    return audience, page
+
+
+async def test_rings_that_come_together_are_rendered_together_in_their_order_and_each_once():
     calls: list[list[int]] = []
 
     def render(rings: Any) -> str:
         calls.append([ring.seq for ring in rings])
         return f"frame {len(calls)}"
 
-    audience = Audience(render)
-    frames = [audience.frame_of(Ring("s", seq, "k")) for seq in (3, 1, 2)]
-    assert frames[0] is frames[1] is frames[2]
-    assert await frames[0].rendered() == "frame 1"
-    assert calls == [[1, 2, 3]]
-    assert audience.frame_of(Ring("s", 2, "k")) is frames[0]
-    later = audience.frame_of(Ring("s", 4, "k"))
-    assert await later.rendered() == "frame 2"
+    audience, page = audience_of(render)
+    other = Listening()
+    audience.pages.add(other)
+    for seq in (3, 1, 2, 1):
+        audience.rang(bell(seq))
+    await until(lambda: page.offered == ["frame 1"])
+    # Heard through the layer, and again from the log; and one that the page does not show.
+    audience.rang(bell(2))
+    audience.rang({**bell(5), "kind": "other"})
+    audience.rang(bell(4))
+    await until(lambda: len(page.offered) == 2)
+    assert page.offered == other.offered == ["frame 1", "frame 2"]
     assert calls == [[1, 2, 3], [4]]
+
+
+async def test_how_things_stand_is_told_to_those_who_come_and_to_nobody_else():
+    audience, page = audience_of(lambda rings: "hello")
+    newcomers = [Listening(), Listening()]
+    for number, newcomer in enumerate(newcomers, 1):
+        audience.pages.add(newcomer)
+        audience.greet(newcomer, Ring("", -number, "connected"))
+    await until(lambda: all(newcomer.offered for newcomer in newcomers))
+    assert [one.offered for one in newcomers] == [["hello"], ["hello"]]
+    assert page.offered == []
 
 
 async def test_a_frame_that_cannot_be_rendered_is_empty_and_the_next_one_comes():
@@ -304,16 +347,55 @@ async def test_a_frame_that_cannot_be_rendered_is_empty_and_the_next_one_comes()
             raise RuntimeError("the database is away")
         return "well again"
 
-    audience = Audience(render)
+    audience, page = audience_of(render)
     with mock.patch.object(rendering.log, "exception") as logged:
-        assert await audience.frame_of(Ring("s", 1, "k")).rendered() == ""
-    assert logged.called
-    assert await audience.frame_of(Ring("s", 2, "k")).rendered() == "well again"
+        audience.rang(bell(1))
+        await until(lambda: logged.called)
+    audience.rang(bell(2))
+    await until(lambda: page.offered == ["well again"])
 
 
-async def test_an_audience_is_forgotten_with_its_last_socket(bob):
+async def test_an_audience_is_forgotten_with_its_last_socket_and_so_is_its_line_to_the_layer(bob, settings):
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
     loop = asyncio.get_running_loop()
     async with opened("/ws/queue/", bob), opened("/ws/queue/", bob):
-        assert rendering._audiences[loop]["queue"].sockets == 2
+        assert len(rendering._audiences[loop]["queue"].pages) == 2
+        # However many pages hear a group, the layer knows one listener.
+        assert len(get_channel_layer().groups[feed.EVERYTHING]) == 1
     assert "queue" not in rendering._audiences[loop]
+    assert feed.EVERYTHING not in get_channel_layer().groups
     assert feed._loop is loop
+
+
+async def test_a_page_that_takes_nothing_any_more_is_let_go():
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "websocket.send":
+            await asyncio.Event().wait()
+        sent.append(message)
+
+    page = QueueConsumer()
+    page.base_send, page._waiting, page._sending, page._refused = send, deque(), None, False
+    for number in range(consumers.MOST_WAITING + 2):
+        page.offer(f"frame {number}")
+        await asyncio.sleep(0)
+    await until(lambda: bool(sent))
+    assert sent == [{"type": "websocket.close", "code": consumers.TOO_SLOW}]
+    page.offer("one more")
+    assert not page._waiting
+
+
+async def test_who_may_stay_is_asked_once_for_all_pages(bob, alice, charlie, django_assert_num_queries):
+    def page(user: Any) -> QueueConsumer:
+        one = QueueConsumer()
+        one.scope = {"user": user}
+        return one
+
+    def ask() -> None:
+        pages = [*(page(bob) for _ in range(50)), page(alice), page(charlie)]
+        with django_assert_num_queries(2):  # people and permission; these have no browser session
+            refused = beats.why_not(pages)
+        assert refused == [(pages[-1], 4403)]
+
+    await in_thread(ask)()

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.chaos.script import RULES
+from tests.chaos.script import EFFECTS, RULES
 from tests.serving.desk import Person, make_people
 from tests.serving.server import serving
 
@@ -79,5 +79,5 @@ def test_everything_goes_on_when_there_is_room_again(small: Path, tmp_path: Path
         server.wait_until_ready()
     lines = (small / "effects.log").read_text().splitlines()
     assert sorted(line for line in lines if line.startswith(session)) == [
-        f"{session} {name}" for name in ("last", "left", "right")
+        f"{session} {name}" for name in sorted(EFFECTS)
     ]

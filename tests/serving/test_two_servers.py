@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.chaos.script import RULES
+from tests.chaos.script import EFFECTS, RULES
 from tests.serving.conftest import Redis
 from tests.serving.desk import Person, make_people, token_in
 from tests.serving.server import RunningServer, serving
@@ -112,11 +112,11 @@ def test_fifty_approvals_at_once_are_one_execution_and_49_told_who_won(
     (last,) = people[1].wait_for_gates(session, 1)
     assert people[0].approve(last).status_code == 201
     b.wait_for(session, "resolved", "needs_review")
-    assert Counter(effects(tmp_path)) == {f"{session} {target}": 1 for target in ("left", "right", "last")}
+    assert Counter(effects(tmp_path)) == {f"{session} {target}": 1 for target in EFFECTS}
 
 
 def effects(tmp_path: Path) -> list[str]:
-    """Return what strikes did, on whichever server."""
+    """Return what was done, on whichever server."""
     return [line for log in tmp_path.glob("*/effects.log") for line in log.read_text().splitlines()]
 
 

@@ -1,0 +1,1 @@
+"""What growth costs, on paper: a simulation fed by measured service times (docs/scale.md)."""
