@@ -15,7 +15,7 @@ from approvals_app.exceptions import AnswerUnfit, NotYours
 from approvals_app.models import Decision, Gate
 from approvals_app.outcome import CallOutcome as Outcome
 from approvals_app.outcome import outcomes_of
-from approvals_app.querysets import GateQuerySet
+from approvals_app.querysets import LONG, GateQuerySet
 from approvals_app.requests import NOTHING, Verdict
 from approvals_app.states import (
     NEWEST_FIRST,
@@ -284,14 +284,14 @@ def _tab(rows: GateQuerySet, tab: str, status: str) -> tuple[GateQuerySet, tuple
 def get_gate(request: HttpRequest, gate_id: GateId) -> Any:
     """Return one gate with everything that an approver is shown."""
     viewer = of(request).person
-    return describe_gate(_find_gate(Gate.objects.visible_to(viewer), gate_id), viewer)
+    return describe_gate(find_gate(Gate.objects.visible_to(viewer), gate_id), viewer)
 
 
 @router.post("/gates/{gate_id}/decisions", auth=DECIDE, response={201: DecisionAnswer}, tags=["gates"])
 def decide_gate(request: HttpRequest, gate_id: GateId, body: DecisionAsked) -> Any:
     """Decide a gate by what was shown of it; whoever comes too late gets the gate as it is now."""
     actor = of(request).person
-    gate = _find_gate(Gate.objects.all(), gate_id)
+    gate = find_gate(Gate.objects.all(), gate_id)
     if (body.type is None) == (body.decisions is None):
         raise AnswerUnfit("type: send one for the whole gate, or `decisions` with one for each call.", path="type")
     asks_json = "answer" in body.model_fields_set
@@ -310,7 +310,7 @@ def decide_gate(request: HttpRequest, gate_id: GateId, body: DecisionAsked) -> A
             then=body.next,
         )
     except Conflict as late:
-        raise _with_gate(late, gate, actor) from None
+        raise with_gate(late, gate, actor) from None
     return Status(201, {"decision": describe_decision(taken), "gate": describe_gate(gate, actor)})
 
 
@@ -390,7 +390,7 @@ def decide_by_call(request: HttpRequest, session_id: str, tool_call_id: str, bod
             approver_note=body.approver,
         )
     except Conflict as late:
-        raise _with_gate(late, gate, actor) from None
+        raise with_gate(late, gate, actor) from None
     return {
         "session_id": session_id,
         "tool_call_id": tool_call_id,
@@ -426,7 +426,7 @@ def resume_session(request: HttpRequest, session_id: str, body: Resumption) -> A
                 extra={"action": "escalate", **team} if escalates else None,
             )
         except Conflict as late:
-            raise _with_gate(late, gate, actor) from None
+            raise with_gate(late, gate, actor) from None
     session.refresh_from_db()
     return Status(202, {"session_id": session.pk, "decision": body.decision, "status": session.status})
 
@@ -438,14 +438,19 @@ def resume_session(request: HttpRequest, session_id: str, body: Resumption) -> A
 def gates_of_sessions(sessions: Sequence[Session], **kwargs: Any) -> dict[str, dict[str, Any]]:
     """Return, by session, what it waits for and what people have answered it: two queries, however many there are."""
     known: dict[str, dict[str, Any]] = {session.pk: {"user_inputs": []} for session in sessions}
-    answers = Decision.objects.filter(gate__session__in=known, gate__kind=GateKind.QUESTION, type=DecisionType.RESPOND)
-    for session_id, text in answers.order_by("pk").values_list("gate__session_id", "message"):
+    # Found by their gates, and sorted here: SQLite walks all decisions there are where it may begin with them.
+    asked = Gate.objects.filter(session__in=known, kind=GateKind.QUESTION).order_by()
+    answers = Decision.objects.filter(gate__in=asked.values("pk"), type=DecisionType.RESPOND)
+    for _, session_id, text in sorted(answers.order_by().values_list("pk", "gate__session_id", "message")):
         known[session_id]["user_inputs"].append(text)
     waiting = [session.pk for session in sessions if session.status == SessionStatus.AWAITING_INPUT]
     if waiting:
-        for gate in Gate.objects.filter(session__in=waiting).pending().order_by("-pk"):
-            # The oldest comes last and stays.
-            known[gate.session_id]["pending_intervention"] = _describe_intervention(gate)
+        # Left to Python, too: by their status SQLite would read all gates that wait.
+        gates = Gate.objects.filter(session__in=waiting).order_by().defer(*LONG)
+        for gate in sorted(gates, key=lambda gate: -gate.pk):
+            if gate.pending:
+                # The oldest comes last and stays.
+                known[gate.session_id]["pending_intervention"] = _describe_intervention(gate)
     return known
 
 
@@ -554,14 +559,15 @@ def _describe_outcome(outcome: Outcome) -> dict[str, Any]:
 def _decisions_on(gates: Sequence[Gate]) -> dict[int, Decision]:
     """Return the last decision on each gate that has one: one query for a page, none where nothing is decided."""
     ended = [gate.pk for gate in gates if not gate.pending]
-    rows = Decision.objects.filter(gate__in=ended).select_related("actor") if ended else []
+    rows = Decision.objects.filter(gate__in=ended).select_related("actor").order_by("gate", "pk") if ended else []
     return {decision.gate_id: decision for decision in rows}
 
 
 # Finding --------------------------------------------------------------------------------------------------------
 
 
-def _find_gate(gates: GateQuerySet, gate_id: int) -> Gate:
+def find_gate(gates: GateQuerySet, gate_id: int) -> Gate:
+    """Return the gate with its session and run, or raise NotFound where these gates have it not."""
     gate = gates.select_related("session", "run").filter(pk=gate_id).first()
     if gate is None:
         raise NotFound(f"There is no gate {gate_id}.")
@@ -606,7 +612,7 @@ def _open_question(session: Session) -> Gate:
     return gate
 
 
-def _with_gate(late: Conflict, gate: Gate, viewer: Any) -> Conflict:
+def with_gate(late: Conflict, gate: Gate, viewer: Any) -> Conflict:
     """Return the conflict with the gate as it is now in its details."""
     gate.refresh_from_db()
     late.details = {**late.details, "gate": describe_gate(gate, viewer)}

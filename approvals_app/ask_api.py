@@ -9,11 +9,11 @@ from ninja import Router
 from ninja.responses import Status
 from pydantic import Field
 
-from approvals_app.api import DECIDE, SEE, GateId, describe_gate
+from approvals_app.api import DECIDE, SEE, GateId, describe_gate, find_gate
 from approvals_app.models import Gate, Inquiry
 from approvals_app.models.inquiry import MOST_LETTERS
 from approvals_app.states import Channel
-from sessions_app.exceptions import Conflict, NotFound
+from sessions_app.exceptions import Conflict
 from sessions_app.identity import of
 from sessions_app.schemas import Answer, Asked, Instant, instant
 
@@ -46,7 +46,7 @@ class QuestionAnswer(Answer):
 @router.get("/gates/{gate_id}/questions", response=list[QuestionAnswer], tags=["gates"])
 def list_questions(request: HttpRequest, gate_id: GateId) -> Any:
     """Return what people asked the agent at this gate, with its answers, the first one first."""
-    gate = _find(Gate.objects.visible_to(of(request).person), gate_id)
+    gate = find_gate(Gate.objects.visible_to(of(request).person), gate_id)
     return [describe_inquiry(one) for one in gate.inquiries.select_related("asker", "reply")]
 
 
@@ -54,7 +54,7 @@ def list_questions(request: HttpRequest, gate_id: GateId) -> Any:
 def ask_question(request: HttpRequest, gate_id: GateId, body: QuestionAsked) -> Any:
     """Ask the agent without deciding; it is answered in the background, and the gate stays as it is."""
     actor = of(request).person
-    gate = _find(Gate.objects.all(), gate_id)
+    gate = find_gate(Gate.objects.all(), gate_id)
     try:
         asked = Inquiry.ask(gate, body.text, actor=actor, channel=Channel.API)
     except Conflict as refused:
@@ -81,10 +81,3 @@ def describe_inquiry(asked: Inquiry) -> dict[str, Any]:
         "checkpoint_id": (reply.checkpoint_id or None) if reply else None,
         "answered_at": instant(reply.answered_at) if reply else None,
     }
-
-
-def _find(gates: Any, gate_id: int) -> Gate:
-    gate: Gate | None = gates.select_related("session", "run").filter(pk=gate_id).first()
-    if gate is None:
-        raise NotFound(f"There is no gate {gate_id}.")
-    return gate

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from django.http import HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.views.decorators.http import require_POST, require_safe
 
 from approvals_app.models import Gate, Inquiry
 from approvals_app.states import Channel
+from approvals_app.views import find_gate
 from sessions_app.decorators import PersonRequest, is_htmx, page, status_of
 from sessions_app.exceptions import ClmError
 
@@ -16,7 +17,7 @@ from sessions_app.exceptions import ClmError
 @page("approvals_app.view_gate")
 def questions(request: PersonRequest, pk: int) -> HttpResponse:
     """Show what was asked at this gate; a browser without htmx is sent to the card that has it."""
-    gate = _find(request, pk)
+    gate = find_gate(request, pk)
     return _show(request, gate) if is_htmx(request) else HttpResponseRedirect(f"{gate.get_absolute_url()}#ask")
 
 
@@ -24,17 +25,13 @@ def questions(request: PersonRequest, pk: int) -> HttpResponse:
 @page("approvals_app.view_gate")
 def ask(request: PersonRequest, pk: int) -> HttpResponse:
     """Take a question to the agent; the gate stays as it is."""
-    gate = _find(request, pk)
+    gate = find_gate(request, pk)
     text = request.POST.get("text", "")
     try:
         Inquiry.ask(gate, text, actor=request.user, channel=Channel.PAGE)
     except ClmError as refused:
         return _show(request, gate, refused=refused, text=text)
     return _show(request, gate) if is_htmx(request) else HttpResponseRedirect(f"{gate.get_absolute_url()}#ask")
-
-
-def _find(request: PersonRequest, pk: int) -> Gate:
-    return get_object_or_404(Gate.objects.visible_to(request.user).select_related("session__requester", "run"), pk=pk)
 
 
 def _show(request: PersonRequest, gate: Gate, *, refused: ClmError | None = None, text: str = "") -> HttpResponse:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 from sessions_app import engine
@@ -31,12 +30,15 @@ LIMIT = 90.0
 #: Seconds for which the sweep takes up what a crash cut off; later, a person asks again.
 TAKEN_UP_FOR = 600.0
 
+#: What a question to the agent is called among what is done beside the drives.
+ANSWER = "answer"
+
 _under_way: set[int] = set()
 
 
 def begin(inquiry_id: int) -> None:
-    """Have the question answered by this process's engine, if it has one; else the sweep of another finds it."""
-    engine.beside(partial(answer, inquiry_id))
+    """Have the question answered after the commit, by whoever drives runs; else the sweep finds it."""
+    engine.beside(ANSWER, inquiry_id)
 
 
 async def answer(inquiry_id: int, saver: Saver) -> None:

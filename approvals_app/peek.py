@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from django.http import HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from approvals_app.models import Gate
+from approvals_app.views import find_gate
 from sessions_app.decorators import PersonRequest, is_htmx, page
 
 
@@ -14,8 +14,7 @@ from sessions_app.decorators import PersonRequest, is_htmx, page
 @page("approvals_app.view_gate")
 def peek(request: PersonRequest, pk: int) -> HttpResponse:
     """Show the gate in short; a browser that comes here by itself gets all of it."""
-    rows = Gate.objects.visible_to(request.user).select_related("session__requester")
-    gate = get_object_or_404(rows, pk=pk)
+    gate = find_gate(request, pk)
     if not is_htmx(request):
         return HttpResponseRedirect(gate.get_absolute_url())
     context = {

@@ -12,7 +12,7 @@ from approvals_app.models import Gate, RepairCard
 from approvals_app.models.drift import first_facts
 from approvals_app.snapshot import evidence_of, headline_of, words_of
 from approvals_app.states import GateKind
-from sessions_app import signals
+from sessions_app import engine, signals
 from sessions_app.agents import config, consequence
 from sessions_app.models import Run, Session, SessionEvent, ToolCall
 from sessions_app.recovery import Repair, Seen
@@ -31,6 +31,7 @@ def connect() -> None:
     signals.session_ended.connect(close_repair_cards, dispatch_uid="close_repair_cards")
     signals.sweeping.connect(together.tidy, dispatch_uid="tidy")
     post_save.connect(session_awaits_input, sender=Gate, dispatch_uid="session_awaits_input")
+    engine.does_beside(asking.ANSWER, asking.answer)
 
 
 def open_gates(run: Run, interrupts: list[dict[str, Any]], checkpoint_id: str, **kwargs: Any) -> None:
@@ -45,20 +46,7 @@ def session_awaits_input(instance: Gate, created: bool, raw: bool = False, **kwa
     """Move the session of a new pending gate to `awaiting_input`, in the gate's own transaction."""
     if raw or not created or not instance.pending:
         return
-    SessionEvent.append(
-        instance.session_id,
-        "gate_fired",
-        {
-            "gate_id": instance.pk,
-            "tool": instance.tool,
-            "agent": instance.agent,
-            "reason": instance.reason,
-            "risk": instance.risk,
-            "kind": instance.kind,
-            "expires_at": instance.expires_at.isoformat(),
-            "digest": instance.digest,
-        },
-    )
+    SessionEvent.append(instance.session_id, "gate_fired", instance.as_fired())
     instance.session.move(SessionStatus.AWAITING_INPUT, cause=f"gate {instance.pk} fired")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from approvals_app.states import GateKind, OnExpiry
 from sessions_app.agents.config import Approvals
@@ -69,8 +69,3 @@ def terms(kind: GateKind, calls: Iterable[RiskRule | None], approvals: Approvals
             (OnExpiry((rule and rule.on_expiry) or approvals.on_expiry) for rule in rules), key=_SEVERITY.index
         ),
     )
-
-
-def execution_expiry(now: datetime, after: timedelta) -> datetime:
-    """Return the instant from which on an approved call must not start any more."""
-    return now + after

@@ -9,7 +9,7 @@ from ninja import Router
 from ninja.responses import Status
 from pydantic import Field
 
-from approvals_app.api import DECIDE, SEE, GateAnswer, GateId, _find_gate, _with_gate, describe_gate
+from approvals_app.api import DECIDE, SEE, GateAnswer, GateId, describe_gate, find_gate, with_gate
 from approvals_app.models import Comment, Gate
 from approvals_app.models.comment import MAX_COMMENT
 from approvals_app.states import Channel
@@ -50,7 +50,7 @@ class AcknowledgementAsked(Asked):
 @router.get("/gates/{gate_id}/comments", response=list[CommentAnswer], tags=["gates"])
 def list_comments(request: HttpRequest, gate_id: GateId) -> Any:
     """List what people said about a gate, the oldest first."""
-    gate = _find_gate(Gate.objects.visible_to(of(request).person), gate_id)
+    gate = find_gate(Gate.objects.visible_to(of(request).person), gate_id)
     return [_describe(comment) for comment in gate.comments.select_related("author")]
 
 
@@ -58,7 +58,7 @@ def list_comments(request: HttpRequest, gate_id: GateId) -> Any:
 def write_comment(request: HttpRequest, gate_id: GateId, body: CommentAsked) -> Any:
     """Say something about a gate, before its decision or after it; it cannot be changed."""
     author = of(request).person
-    gate = _find_gate(Gate.objects.visible_to(author), gate_id)
+    gate = find_gate(Gate.objects.visible_to(author), gate_id)
     return Status(201, _describe(Comment.write(gate, author=author, channel=Channel.API, text=body.text)))
 
 
@@ -66,11 +66,11 @@ def write_comment(request: HttpRequest, gate_id: GateId, body: CommentAsked) -> 
 def claim_gate(request: HttpRequest, gate_id: GateId) -> Any:
     """Tell the others that you are on it, for five minutes; nobody is kept from deciding it."""
     actor = of(request).person
-    gate = _find_gate(Gate.objects.all(), gate_id)
+    gate = find_gate(Gate.objects.all(), gate_id)
     try:
         gate.claim(actor)
     except Conflict as refused:
-        raise _with_gate(refused, gate, actor) from None
+        raise with_gate(refused, gate, actor) from None
     return describe_gate(gate, actor)
 
 
@@ -78,7 +78,7 @@ def claim_gate(request: HttpRequest, gate_id: GateId) -> Any:
 def release_gate(request: HttpRequest, gate_id: GateId) -> Any:
     """Give your claim back."""
     actor = of(request).person
-    gate = _find_gate(Gate.objects.all(), gate_id)
+    gate = find_gate(Gate.objects.all(), gate_id)
     gate.release(actor)
     return describe_gate(gate, actor)
 
@@ -87,7 +87,7 @@ def release_gate(request: HttpRequest, gate_id: GateId) -> Any:
 def look_at_facts(request: HttpRequest, gate_id: GateId) -> Any:
     """Read the facts under a gate again, and return it with what changed."""
     actor = of(request).person
-    gate = _find_gate(Gate.objects.visible_to(actor), gate_id)
+    gate = find_gate(Gate.objects.visible_to(actor), gate_id)
     gate.look_again()
     return describe_gate(gate, actor)
 
@@ -96,11 +96,11 @@ def look_at_facts(request: HttpRequest, gate_id: GateId) -> Any:
 def acknowledge_facts(request: HttpRequest, gate_id: GateId, body: AcknowledgementAsked) -> Any:
     """Say that you have seen the new facts; the gate's digest is another from then on."""
     actor = of(request).person
-    gate = _find_gate(Gate.objects.all(), gate_id)
+    gate = find_gate(Gate.objects.all(), gate_id)
     try:
         gate.acknowledge(actor=actor, channel=Channel.API, fingerprint=body.fingerprint)
     except Conflict as refused:
-        raise _with_gate(refused, gate, actor) from None
+        raise with_gate(refused, gate, actor) from None
     return Status(201, describe_gate(gate, actor))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from django.http import HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.views.decorators.http import require_POST
 
 from approvals_app import together
-from approvals_app.models import Comment, Gate, Presence
+from approvals_app.models import Comment, Presence
 from approvals_app.states import Channel
+from approvals_app.views import find_gate
 from sessions_app.decorators import PersonRequest, page
 
 
@@ -19,7 +20,7 @@ def look(request: PersonRequest, pk: int) -> HttpResponse:
 
     Answers with who else is there, and tells the card to ask for itself where it is not current any more.
     """
-    gate = _find(request, pk)
+    gate = find_gate(request, pk)
     if gate.pending:
         gate.keep_claim(request.user)
         if request.POST.get("away") != "1":
@@ -35,7 +36,7 @@ def look(request: PersonRequest, pk: int) -> HttpResponse:
 @page("approvals_app.view_gate")
 def claim(request: PersonRequest, pk: int) -> HttpResponse:
     """Tell the others that this person is on it."""
-    gate = _find(request, pk)
+    gate = find_gate(request, pk)
     gate.claim(request.user)
     return HttpResponseRedirect(gate.get_absolute_url())
 
@@ -44,7 +45,7 @@ def claim(request: PersonRequest, pk: int) -> HttpResponse:
 @page("approvals_app.view_gate")
 def release(request: PersonRequest, pk: int) -> HttpResponse:
     """Give this person's claim back."""
-    gate = _find(request, pk)
+    gate = find_gate(request, pk)
     gate.release(request.user)
     return HttpResponseRedirect(gate.get_absolute_url())
 
@@ -53,7 +54,7 @@ def release(request: PersonRequest, pk: int) -> HttpResponse:
 @page("approvals_app.view_gate")
 def comment(request: PersonRequest, pk: int) -> HttpResponse:
     """Take this person's comment."""
-    gate = _find(request, pk)
+    gate = find_gate(request, pk)
     Comment.write(gate, author=request.user, channel=Channel.PAGE, text=request.POST.get("text", ""))
     return HttpResponseRedirect(f"{gate.get_absolute_url()}#comments")
 
@@ -62,12 +63,7 @@ def comment(request: PersonRequest, pk: int) -> HttpResponse:
 @page("approvals_app.view_gate")
 def acknowledge(request: PersonRequest, pk: int) -> HttpResponse:
     """Take this person's word that they have seen the new facts, named by their fingerprint."""
-    gate = _find(request, pk)
+    gate = find_gate(request, pk)
     seen = request.POST.get("fingerprint", "")
     gate.acknowledge(actor=request.user, channel=Channel.PAGE, fingerprint=seen)
     return HttpResponseRedirect(gate.get_absolute_url())
-
-
-def _find(request: PersonRequest, pk: int) -> Gate:
-    rows = Gate.objects.visible_to(request.user).select_related("session__requester", "run", "claimer")
-    return get_object_or_404(rows, pk=pk)

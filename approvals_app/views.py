@@ -131,14 +131,25 @@ def _groups(rows: GateQuerySet, heads: list[Gate], grouped: Grouping | None, ord
 @page("approvals_app.view_gate")
 def gate(request: PersonRequest, pk: int) -> HttpResponse:
     """Show one gate: what is wanted and why while it waits, what became of it afterwards."""
-    return _show(request, _find(request, pk))
+    return _show(request, find_gate(request, pk))
+
+
+@require_safe
+@page("approvals_app.view_gate")
+def beside(request: PersonRequest, pk: int, step: int) -> HttpResponse:
+    """Lead to the gate after this one in the list, or before it, and decide nothing; `queue` is the list's query."""
+    found = find_gate(request, pk)
+    other = next_gate.beside(found, request.user, request.GET.get("queue", ""), step)
+    if other is None:
+        messages.info(request, f"That is the {'last' if step > 0 else 'first'} gate of the list.")
+    return HttpResponseRedirect((other or found).get_absolute_url())
 
 
 @require_POST
 @page("approvals_app.view_gate")
 def decide(request: PersonRequest, pk: int) -> HttpResponse:
     """Take this person's decision; whatever stands in its way is said on the gate's own card."""
-    found = _find(request, pk)
+    found = find_gate(request, pk)
     form = DecisionForm(request.POST, gate=found)
     valid = form.is_valid()
     if found.pending and not valid:
@@ -184,8 +195,9 @@ def repairs(request: PersonRequest) -> HttpResponse:
     return render(request, "approvals/_repairs.html" if is_htmx(request) else "approvals/repairs.html", context)
 
 
-def _find(request: PersonRequest, pk: int) -> Gate:
-    rows = Gate.objects.visible_to(request.user).select_related("session__requester", "run")
+def find_gate(request: PersonRequest, pk: int) -> Gate:
+    """Return the gate with what its card shows of others, or raise Http404 where this person may not see one."""
+    rows = Gate.objects.visible_to(request.user).select_related("session__requester", "run", "claimer")
     return get_object_or_404(rows, pk=pk)
 
 

@@ -9,6 +9,8 @@ import "./desk/rows.js";
 import "./desk/picked.js";
 import "./desk/peek.js";
 import "./desk/gate.js";
+import "./desk/claim.js";
+import "./desk/copy.js";
 import "./desk/notices.js";
 import { $, $$ } from "./desk/dom.js";
 import { onEscape } from "./desk/keys.js";
@@ -17,10 +19,10 @@ document.documentElement.classList.add("js");
 
 // Menus close by Escape, and by a click beside them.
 onEscape(10, () => {
-  const menu = document.activeElement.closest("details.menu[open]") ?? $("details.menu[open]");
+  const menu = document.activeElement?.closest("details.menu[open]") ?? $("details.menu[open]");
   if (!menu) return false;
   menu.open = false;
-  $("summary", menu).focus();
+  $("summary", menu)?.focus();
   return true;
 });
 document.addEventListener("click", ({ target }) => {

@@ -11,16 +11,10 @@ from django.test import Client
 from approvals_app.models import Inquiry, Reply
 from approvals_app.states import Channel
 from sessions_app.models import ApiToken
+from tests.pages.conftest import HTMX
 from tests.pages.test_sockets import opened
 
 pytestmark = pytest.mark.django_db
-HTMX = {"HX-Request": "true"}
-
-
-@pytest.fixture
-def as_bob(client: Client, bob) -> Client:
-    client.force_login(bob)
-    return client
 
 
 def asked(gate, bob, text="How full is the pool?", answer="20 of 20", **reply) -> Inquiry:

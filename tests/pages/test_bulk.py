@@ -17,12 +17,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def as_bob(client: Client, bob) -> Client:
-    client.force_login(bob)
-    return client
-
-
-@pytest.fixture
 def make_risky(make_session, make_gate):
     """Pause a session at a gate whose call was judged so."""
 

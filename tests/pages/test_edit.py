@@ -9,15 +9,9 @@ from django.test import Client
 
 from approvals_app.models import Decision, Gate
 from tests.conftest import tool_interrupt
+from tests.pages.conftest import HTMX
 
 pytestmark = pytest.mark.django_db
-HTMX = {"HX-Request": "true"}
-
-
-@pytest.fixture
-def as_bob(client: Client, bob) -> Client:
-    client.force_login(bob)
-    return client
 
 
 def post(client: Client, gate: Gate, decision: str, *, headers=None, **fields):

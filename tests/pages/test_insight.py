@@ -11,7 +11,6 @@ from unittest import mock
 
 import pytest
 from django.core.management import call_command
-from django.test import Client
 
 from approvals_app import insight
 from approvals_app.models import AuditCheck, Gate
@@ -59,12 +58,6 @@ def end(make_gate, bob, clock):
         return gate
 
     return make
-
-
-@pytest.fixture
-def as_bob(client: Client, bob) -> Client:
-    client.force_login(bob)
-    return client
 
 
 def asked(**narrowed) -> insight.Asked:

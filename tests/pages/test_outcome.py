@@ -21,13 +21,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def as_bob(client: Client, bob: User) -> Client:
-    """A browser in which the approver is signed in."""
-    client.force_login(bob)
-    return client
-
-
-@pytest.fixture
 def gate(make_session: Any) -> Gate:
     """A gate whose call is in the ledger."""
     session = make_session(status="in_progress")

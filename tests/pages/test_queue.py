@@ -11,9 +11,9 @@ from django.urls import reverse
 from approvals_app.models import Gate
 from approvals_app.states import Channel, QueueTab
 from tests.conftest import question_interrupt, tool_interrupt
+from tests.pages.conftest import HTMX
 
 pytestmark = pytest.mark.django_db
-HTMX = {"HX-Request": "true"}
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from django.db import IntegrityError
 from django.test import Client
 
 from approvals_app.models import Gate
@@ -20,6 +21,8 @@ from tests.scenarios.test_expiry import run_out
 pytestmark = pytest.mark.django_db
 #: Every tab but the one that holds the ended gates of all the others.
 OWN = [tab for tab in QueueTab if tab != QueueTab.DECIDED]
+#: Where an approved call can stand; the database refuses that it still waits.
+AFTER_APPROVAL = [str(status) for status in CallStatus if status != CallStatus.PENDING_APPROVAL]
 
 
 @pytest.fixture
@@ -80,7 +83,7 @@ def test_each_gate_stands_in_exactly_one_tab(one_in_each: dict[str, int]) -> Non
 
 
 def test_a_crowded_tab_is_found_another_way_and_holds_the_same(approved: Any) -> None:
-    for status in CallStatus.values:
+    for status in AFTER_APPROVAL:
         approved(status)
     for tab in QueueTab:
         assert set(Gate.objects.in_tab(tab, crowded=True)) == set(Gate.objects.in_tab(tab))
@@ -98,13 +101,18 @@ def test_page_numbers_and_api_ask_the_same_of_every_tab(one_in_each: dict[str, i
     assert numbers == {"pending": "1", "executing": "1", "unknown": "1"}
 
 
-@pytest.mark.parametrize("status", CallStatus.values)
+@pytest.mark.parametrize("status", AFTER_APPROVAL)
 @pytest.mark.parametrize("decision", sorted(map(str, LET_RUN)))
 def test_every_outcome_of_an_approved_call_has_its_tab(approved: Any, status: str, decision: str) -> None:
     gate = approved(status)
     Gate.objects.filter(pk=gate.pk)._raw_update(status=decision)
     (tab,) = [tab for tab in OWN if Gate.objects.in_tab(tab).exists()]
     assert CallStatus(status) in CALLS_IN[tab]
+
+
+def test_an_approved_call_cannot_wait(approved: Any) -> None:
+    with pytest.raises(IntegrityError, match="tool_call_waits_unapproved"):
+        approved(str(CallStatus.PENDING_APPROVAL))
 
 
 def test_every_status_is_in_the_tables() -> None:

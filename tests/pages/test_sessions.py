@@ -4,7 +4,6 @@ import re
 from unittest import mock
 
 import pytest
-from django.test import Client
 
 from approvals_app.states import Channel
 from sessions_app import timeline
@@ -13,15 +12,9 @@ from sessions_app.events import KINDS
 from sessions_app.models import AgentRun, Session, SessionEvent, ToolCall
 from sessions_app.states import SessionStatus
 from tests.conftest import driven
+from tests.pages.conftest import HTMX
 
 pytestmark = pytest.mark.django_db
-HTMX = {"HX-Request": "true"}
-
-
-@pytest.fixture
-def as_alice(client: Client, alice) -> Client:
-    client.force_login(alice)
-    return client
 
 
 def worked(session: Session, *, agent: str = "triage", key: str = "one", calls: int = 1, report: bool = True) -> None:

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from approvals_app import standing
 from approvals_app.models import Comparison, RepairCard
-from sessions_app import consumers, recovery
+from sessions_app import beats, recovery
 from sessions_app.models import Run
 from tests.pages.test_sockets import opened
 
@@ -25,12 +25,6 @@ pytestmark = pytest.mark.django_db
 def strip_of(client: Client, path: str = "/approvals/") -> str:
     text = client.get(path).content.decode()
     return " ".join(text.partition('<p class="standing')[2].partition("</p>")[0].split())
-
-
-@pytest.fixture
-def as_bob(client, bob):
-    client.force_login(bob)
-    return client
 
 
 @pytest.fixture
@@ -126,7 +120,7 @@ def test_strangers_and_people_without_a_role_see_neither(client, charlie, carded
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_heartbeat_brings_the_pages_own_fragment(bob, monkeypatch):
-    monkeypatch.setattr(consumers, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(beats, "HEARTBEAT", 0.05)
     monkeypatch.setattr(standing, "FRESH", 0)
     async with opened("/ws/queue/", bob) as queue:
         await database_sync_to_async(recovery.sweep)()

@@ -9,7 +9,6 @@ from unittest import mock
 
 import pytest
 from django.db.models import QuerySet
-from django.test import Client
 
 from approvals_app.arguments import differences
 from approvals_app.states import Channel
@@ -20,12 +19,6 @@ from tests.conftest import driven, tool_interrupt
 from tests.pages.test_sessions import worked
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def as_alice(client: Client, alice) -> Client:
-    client.force_login(alice)
-    return client
 
 
 def say(session: Session, count: int) -> list[int]:

@@ -12,16 +12,10 @@ from django.test import Client
 
 from approvals_app import together
 from approvals_app.models import Comment, Decision, FactsAcknowledgement, Gate, Presence
+from tests.pages.conftest import HTMX
 from tests.pages.test_sockets import opened
 
 pytestmark = pytest.mark.django_db
-HTMX = {"HX-Request": "true"}
-
-
-@pytest.fixture
-def as_bob(client: Client, bob: User) -> Client:
-    client.force_login(bob)
-    return client
 
 
 @pytest.fixture

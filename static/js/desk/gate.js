@@ -113,14 +113,14 @@ onKey("a", () => {
   const button = buttonsOf("a");
   if (!button) return false;
   meant = "a";
-  if (button.value === "respond" && !hasReason()) words().focus();
+  if (button.value === "respond" && !hasReason()) words()?.focus();
   else arm(button, "Press Enter");
 });
 onKey("r", () => {
   const button = buttonsOf("r");
   if (!button) return false;
   meant = "r";
-  if (button.value === "reject" && !hasReason()) $("#words").focus();
+  if (button.value === "reject" && !hasReason()) words()?.focus();
   else arm(button, "Press Enter");
 });
 onKey("y", () => {
@@ -178,7 +178,29 @@ const from = () => {
   const kept = recall("clm.from");
   return kept?.gate === location.pathname ? kept : null;
 };
+// Whoever walked here came from the list too, wherever in it this gate stands.
+const walked = recall("clm.from")?.walking ?? false;
+if (walked) remember("clm.from", { ...recall("clm.from"), walking: false, gate: location.pathname });
 if ($("#gate") && !from()) remember("clm.from", null);
+
+// Walking through the list without deciding.
+document.addEventListener("click", (event) => {
+  const way = event.target.closest?.(".walk a");
+  if (!way || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  const kept = from() ?? { list: $(".crumbs a").getAttribute("href"), filter: "" };
+  remember("clm.from", { ...kept, walking: true });
+  const to = new URL(way.href);
+  to.searchParams.set("queue", kept.filter);
+  way.href = to.href;
+});
+const walk = (id) => () => {
+  const way = document.getElementById(id);
+  if (!way || armed) return false;
+  if (touched()) announce("Something is written here. Decide with it or clear it before you go on.");
+  else way.click();
+};
+onKey("j", walk("to-next"));
+onKey("k", walk("to-previous"));
 
 let mine = false; // the card that comes in next is the answer to one's own decision
 document.addEventListener("htmx:config:request", ({ target, detail }) => {
@@ -201,7 +223,7 @@ const heading = () => {
   title.tabIndex = -1;
   title.focus({ preventScroll: true });
 };
-let arriving = $("main > .notice[data-said]") !== null;
+let arriving = walked || $("main > .notice[data-said]") !== null;
 const arrive = () => { if (arriving && document.activeElement === document.body) heading(); };
 arrive();
 // Until the person does something themselves, nothing takes the focus away from there.
@@ -217,6 +239,14 @@ const keepTyped = () => {
   if (!typed.trim() || $("#words") || !$("#kept")?.hidden) return;
   say($("#kept-text"), typed);
   $("#kept").hidden = false;
+};
+
+// What has the focus on the card may leave with a swap; then reading begins at the heading again.
+let held = false;
+document.addEventListener("htmx:before:swap", () => { held = $("#gate")?.contains(document.activeElement) ?? false; });
+const keepFocus = () => {
+  if (held && (document.activeElement ?? document.body) === document.body) heading();
+  held = false;
 };
 
 document.addEventListener("htmx:after:swap", () => {
@@ -236,6 +266,7 @@ document.addEventListener("htmx:after:swap", () => {
     heading();
   }
   mine = false;
+  keepFocus();
 });
 
 // On a small screen a button leads down to the form, until the form is in sight.

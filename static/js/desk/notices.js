@@ -3,6 +3,8 @@ import { $, $$, prefers, say } from "./dom.js";
 
 const able = "Notification" in window && window.isSecureContext;
 
+const told = new Set(); // the rows that were said here
+
 document.addEventListener("htmx:before:swap", ({ detail }) => {
   if (!document.hidden || !able || !prefers("notices") || Notification.permission !== "granted") return;
   const seen = new Set($$("#rows .row").map(({ id }) => id));
@@ -10,10 +12,11 @@ document.addEventListener("htmx:before:swap", ({ detail }) => {
     if (swapSpec.style !== "upsert") continue;
     for (const row of fragment.children) {
       const link = $(".cell-main", row);
-      if (!link || seen.has(row.id)) continue;
-      const words = [$(".risk", row)?.textContent.trim(), $(".cell-env", row)?.textContent, $(".cell-id", row)?.textContent];
+      if (!link || seen.has(row.id) || told.has(row.id)) continue;
+      told.add(row.id);
+      const facts = [$(".risk", row)?.textContent.trim(), $(".cell-env", row)?.textContent, $(".cell-id", row)?.textContent];
       // One tag a gate: several open tabs say it once.
-      const notice = new Notification(link.textContent.trim(), { body: words.filter(Boolean).join(" · "), tag: `clm-${row.id}` });
+      const notice = new Notification(link.textContent.trim(), { body: facts.filter(Boolean).join(" · "), tag: `clm-${row.id}` });
       const address = link.getAttribute("href");
       notice.onclick = () => {
         window.focus();
@@ -26,13 +29,13 @@ document.addEventListener("htmx:before:swap", ({ detail }) => {
 // Preferences ------------------------------------------------------------------------------------------------------
 
 const box = $("#id_notices");
-const told = $("#notices-told");
+const words = $("#notices-told");
 const tell = () => {
   if (!box) return;
-  if (!able) say(told, "This browser shows no notices for this address; they need HTTPS, or this machine itself.");
-  else if (Notification.permission === "denied") say(told, "This browser was told not to show notices of CLM; change that beside its address bar.");
-  else if (box.checked && Notification.permission === "default") say(told, "This browser has not been asked yet: untick this and tick it again.");
-  else say(told, "");
+  if (!able) say(words, "This browser shows no notices for this address; they need HTTPS, or this machine itself.");
+  else if (Notification.permission === "denied") say(words, "This browser was told not to show notices of CLM; change that beside its address bar.");
+  else if (box.checked && Notification.permission === "default") say(words, "This browser has not been asked yet: untick this and tick it again.");
+  else say(words, "");
 };
 box?.addEventListener("change", async () => {
   // Only this click asks the browser; no page does so by itself.

@@ -15,7 +15,8 @@ const isOpen = () => panel() !== null && !panel().hidden;
 
 const fetchInto = (address) => {
   shown = address;
-  // hx-sync on the panel drops what was asked for before.
+  // hx-sync on the panel lets one request run and keeps the last one that waits; what is not wanted any more is not
+  // swapped in. Cutting a request off would be an error in the console.
   window.htmx.ajax("GET", `${address}peek/`, { source: "#peek", target: "#peek", swap: "innerHTML" }).catch(() => {});
 };
 

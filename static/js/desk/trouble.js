@@ -1,7 +1,8 @@
 /* What failed, in words; silence would look like success. */
 import { $ } from "./dom.js";
 
-const alertWith = (text) => {
+/** Show what failed where every page shows it, and have it read out. */
+export const alertWith = (text) => {
   const note = document.createElement("p");
   note.className = "notice bad";
   note.textContent = text;
