@@ -11,14 +11,15 @@ from typing import Any
 class Figure:
     """What was measured, the floor it stands against, and the bar for one of its numbers.
 
-    `judged` is the number that the bar is for: mostly the ratio, for some figures the value itself.
+    `judged` is the number that the bar is for: mostly the ratio, for some figures the value itself. A figure without a
+    bar is there to be read.
     """
 
     name: str
     value: float
     unit: str
     judged: float
-    bar: float
+    bar: float | None
     better: str
     floor: float | None = None
     spread: tuple[float, float] | None = None
@@ -26,7 +27,9 @@ class Figure:
 
     @property
     def ok(self) -> bool:
-        """Whether the bar is met."""
+        """Whether the bar is met, where there is one."""
+        if self.bar is None:
+            return True
         compare = operator.ge if self.better == "higher" else operator.le
         return bool(compare(self.judged, self.bar))
 

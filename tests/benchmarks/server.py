@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,16 @@ class Server:
         """Return the memory that is the process's own share (PSS), in MB."""
         return memory_mb(self.pid)
 
+    def cpu_seconds(self) -> float:
+        """Return the processor time that the process has taken."""
+        return cpu_seconds(self.pid)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has taken, which a busy computer hardly changes."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 def memory_mb(pid: int) -> float:
     """Return a process's proportional set size in MB: its own pages, and its share of those it shares."""
@@ -61,15 +72,22 @@ def memory_mb(pid: int) -> float:
 
 
 @contextmanager
-def serving(directory: Path, command: Sequence[str]) -> Iterator[Server]:
-    """Migrate, sign somebody in, start `command` and wait for its first answer; stopped at the end."""
-    port = free_port()
-    env = environment(directory, port)
-    for args in (("migrate", "--verbosity", "0"), ("shell", "--verbosity", "0", "-c", _SIGN_IN)):
-        done = manage(*args, env=env)
-        if done.returncode:
-            raise RuntimeError(done.stderr)
-    cookie = done.stdout.split("cookie ", 1)[1].strip()
+def serving(
+    directory: Path, command: Sequence[str], *, port: int | None = None, cookie: str = "", **settings: str
+) -> Iterator[Server]:
+    """Migrate, sign somebody in, start `command` and wait for its first answer; stopped at the end.
+
+    With the cookie of an earlier one, the same directory is served once more as it is. `settings` are more
+    variables of its environment.
+    """
+    port = port or free_port()
+    env = environment(directory, port, **settings)
+    if not cookie:
+        for args in (("migrate", "--verbosity", "0"), ("shell", "--verbosity", "0", "-c", _SIGN_IN)):
+            done = manage(*args, env=env)
+            if done.returncode:
+                raise RuntimeError(done.stderr)
+        cookie = done.stdout.split("cookie ", 1)[1].strip()
     output = directory / "serve.out"
     began = time.perf_counter()
     with output.open("w") as out:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,8 @@ class StubService:
 
     def __init__(self, directory: Path) -> None:
         self.sick = True
+        #: When each change that a tool asked for reached it.
+        self.acted: list[float] = []
         self.log = directory / "stub.log"
         lines = (f"2999-01-01T00:00:0{n % 10}+00:00 ERROR {_COMPLAINT.format(n)}" for n in range(12))
         self.log.write_text("\n".join(lines))
@@ -91,6 +94,7 @@ class StubService:
                 "deployments": [{"version": "4.2.0", "kind": "deploy", "seconds_ago": 90000}],
             }
         else:
+            self.acted.append(time.perf_counter())
             said = {"changed": {"pool_size": [20, 40]}}
         return httpx.Response(200, json=said)
 
