@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
+from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, Interrupt
 
@@ -82,11 +83,12 @@ RESOLVE: Reply = ("done", [(wire_name("local_inc:mark_resolved"), {"resolution":
 class Drive:
     def __init__(self, scripts: dict[str, list[Reply]], **options: Any) -> None:
         self.journal = Journal()
+        self.saver = InMemorySaver()
         self.models = {agent: Scripted(script=scripts.get(agent, [reported()])) for agent in AGENTS}
         self.graph = build(
             models=self.models.__getitem__,
             middleware=options.pop("middleware", lambda agent, tools: []),
-            checkpointer=InMemorySaver(),
+            checkpointer=self.saver,
             **options,
         )
         self.context = RunContext(
@@ -98,6 +100,10 @@ class Drive:
     async def go(self, given: Any) -> list[Interrupt]:
         self.values = await self.graph.ainvoke(given, self.config, context=self.context, durability="sync")
         return list((await self.graph.aget_state(self.config)).interrupts)
+
+    def saved(self) -> AsyncIterator[CheckpointTuple]:
+        """Return every checkpoint of the thread, those of its agents among them."""
+        return self.saver.alist(self.config)
 
     async def start(self, **given: Any) -> list[Interrupt]:
         return await self.go({"query": "slow", "environment": "staging", **given})
@@ -133,6 +139,13 @@ async def test_it_goes_through_every_agent_to_the_outcome_with_a_state_that_is_j
         ("finished", "resolution"),
     ]
     assert drive.journal.usages["resolution"] == Usage(input_tokens=20, output_tokens=6)
+
+
+async def test_an_agent_whose_effects_must_not_run_twice_is_saved_step_by_step_though_nothing_of_it_is_gated() -> None:
+    drive = Drive({"resolution": [RESOLVE, reported(signal="resolved")]}, may_gate=lambda tool: False)
+    await drive.start()
+    saved = {found.config["configurable"]["checkpoint_ns"].partition(":")[0] async for found in drive.saved()}
+    assert saved == {"", "resolution"}
 
 
 async def test_an_agent_that_pauses_is_the_same_turn_when_it_resumes() -> None:

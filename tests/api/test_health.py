@@ -22,8 +22,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def running(monkeypatch):
-    """An engine that has just come round."""
+def running(monkeypatch, settings):
+    """An engine of this process that has just come round."""
+    settings.CLM_ENGINE = "inprocess"
     beating = SimpleNamespace(beat=time.monotonic())
     monkeypatch.setattr(engine, "running", lambda: beating)
     return beating
@@ -74,6 +75,15 @@ async def test_not_ready_when_the_sweep_is_dead(running, swept):
     error = error_of(await probe(), 503, "service_unavailable")
     assert error["message"] == "sweep: It is late: it last compared 16 s ago."
     assert error["details"]["comparison"]["words"].endswith("checked 16 s ago")
+
+
+async def test_a_server_beside_workers_tells_of_a_dead_sweep_and_stays_ready_for_people(running, swept, settings):
+    settings.CLM_ENGINE = "procrastinate"
+    ago = timezone.now() - timedelta(seconds=16)
+    await database_sync_to_async(Comparison.objects.update)(checked_at=ago)
+    answer = await probe()
+    assert answer.status_code == 200
+    assert answer.json()["checks"]["sweep"] == "It is late: it last compared 16 s ago."
 
 
 async def test_not_ready_while_a_disagreement_lasts(running, swept):

@@ -82,7 +82,7 @@ def test_an_empty_desk_has_no_sweep_and_no_oldest_gate(client):
 
 
 def test_this_process_s_engine(client, monkeypatch):
-    monkeypatch.setattr(engine, "running", lambda: SimpleNamespace(beat=time.monotonic() - 30, driving=4))
+    monkeypatch.setattr(engine, "running", lambda: SimpleNamespace(beat=time.monotonic() - 30, driving=4, drives=True))
     found = scrape(client)
     assert (found["clm_engine_up"], found["clm_engine_driving"]) == (1, 4)
     assert 30 <= found["clm_engine_beat_age_seconds"] < 60

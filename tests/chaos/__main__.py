@@ -21,11 +21,11 @@ from typing import Any
 import httpx
 
 from tests.chaos import points
-from tests.chaos.script import RULES, STRIKES
+from tests.chaos.people import People
+from tests.chaos.script import RULES
+from tests.chaos.truth import ZEROS, Truth
 from tests.serving.server import ROOT, environment, free_port, manage
 
-#: Sessions that are kept under way while servers die.
-OPEN = 4
 #: A server that has not reached its point by then is killed where it stands.
 PATIENCE = 8.0
 
@@ -33,7 +33,7 @@ PATIENCE = 8.0
 class Desk:
     """One installation through all its deaths."""
 
-    def __init__(self, directory: Path, database_url: str, *, attempts: int = 100) -> None:
+    def __init__(self, directory: Path, database_url: str, *, attempts: int = 100, durability: str = "") -> None:
         self.directory = directory
         self.port = free_port()
         config = directory / "chaos.toml"
@@ -47,17 +47,15 @@ class Desk:
             CLM_LOG_LEVEL="ERROR",
             # Whoever kills here is not the run: none is to be given up for it, unless that is what is tried.
             CLM_MAX_ATTEMPTS=str(attempts),
+            CHAOS_DURABILITY=durability,
         )
         if database_url:
             self.env["DATABASE_URL"] = database_url
         self._manage("migrate", "--verbosity", "0")
-        self._shell(
-            "from django.contrib.auth.models import Group, User;"
-            "[User.objects.create_user(n).groups.set(Group.objects.filter(name=g))"
-            " for n, g in (('alice', 'operator'), ('bob', 'approver'))]"
-        )
-        self.bob = self._manage("issue_token", "bob").strip()
-        self.submitted: list[str] = []
+        self.truth = Truth(self.env, directory / "effects.log")
+        self.truth.make_people()
+        tokens = {name: self._manage("issue_token", name).strip() for name in ("alice", "bob")}
+        self.people = People([f"http://127.0.0.1:{self.port}"], tokens, self.truth)
         self.process: subprocess.Popen[bytes] | None = None
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}/api/v1", timeout=5)
 
@@ -80,7 +78,7 @@ class Desk:
                     break
             except httpx.HTTPError:
                 time.sleep(0.05)
-            if time.monotonic() - began > 60:
+            if time.monotonic() - began > 240:
                 raise AssertionError((self.directory / "serve.out").read_text()[-3000:])
         return time.monotonic() - began
 
@@ -106,96 +104,12 @@ class Desk:
         except (httpx.HTTPError, KeyError, TypeError, json.JSONDecodeError):
             return False
 
-    # The people ---------------------------------------------------------------------------------------------------
-
-    def work(self, *, submit: bool) -> None:
-        """Do one round of what people do: submit while there is room, approve what waits."""
-        try:
-            if submit and len(self.open_sessions()) < OPEN:
-                body = {"query": "chaos", "environment": "dev", "graph": "chaos"}
-                answer = self.client.post(
-                    "/sessions", json=body, headers={"Idempotency-Key": f"k{len(self.submitted)}"}
-                )
-                if answer.status_code == 201:
-                    self.submitted.append(answer.json()["session_id"])
-            for gate in self.client.get("/gates", params={"status": "pending"}, headers=self._as_bob).json()["items"]:
-                self._decide(gate)
-        except (httpx.HTTPError, KeyError, json.JSONDecodeError):
-            time.sleep(0.02)
-
-    def open_sessions(self) -> list[dict[str, Any]]:
-        """Return the sessions that have not ended, as the API gives them."""
-        params = {"status": "new,in_progress,awaiting_input"}
-        return list(self.client.get("/sessions", params=params).raise_for_status().json()["items"])
-
-    def _decide(self, gate: dict[str, Any]) -> None:
-        answer = {"type": "approve", "digest": gate["digest"]}
-        if gate["kind"] == "unknown_outcome":
-            # What a person does there: look whether it happened.
-            target = gate["args"]["target"]
-            if f"{gate['session_id']} {target}" in self.effects():
-                answer = {"type": "respond", "message": f"struck {target}", "digest": gate["digest"]}
-        self.client.post(f"/gates/{gate['id']}/decisions", json=answer, headers=self._as_bob)
-
-    @property
-    def _as_bob(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.bob}"}
-
-    # The truth ----------------------------------------------------------------------------------------------------
-
-    def effects(self) -> list[str]:
-        """Return what strikes did to the world, in order."""
-        path = self.directory / "effects.log"
-        return path.read_text().splitlines() if path.exists() else []
-
-    def disagreements(self) -> int:
-        """Count, from the database alone, what breaks L1 or L7, as it stands while nobody runs."""
-        return int(self._shell(_COUNT).strip().splitlines()[-1])
-
-    def given_up(self) -> set[str]:
-        """Return the sessions that ended because a run of theirs was lost too often."""
-        return set(self._shell(_GIVEN_UP).split())
-
-    def endings(self, sessions: set[str]) -> str:
-        """Say how these sessions stand and what befell them, for whoever looks into it."""
-        return self._shell(_ENDINGS.format(sessions=sorted(sessions)))
+    # Its commands --------------------------------------------------------------------------------------------------
 
     def _manage(self, *args: str) -> str:
         done = manage(*args, env=self.env)
         assert done.returncode == 0, done.stderr
         return done.stdout
-
-    def _shell(self, code: str) -> str:
-        return self._manage("shell", "--no-imports", "--verbosity", "0", "-c", code)
-
-
-_COUNT = """
-from sessions_app.models import Session
-wrong = 0
-for session in Session.objects.all():
-    pending = session.gates.pending().count()
-    last = session.events.status_changes().order_by("seq").last()
-    wrong += (session.status == "awaiting_input") != bool(pending)
-    wrong += session.status != (last.payload["to"] if last else "new")
-    wrong += session.version != session.events.count()
-print(wrong)
-"""
-_GIVEN_UP = """
-from sessions_app.models import SessionEvent
-from sessions_app.models.run import GIVEN_UP
-for event in SessionEvent.objects.filter(kind="run_failed", session__status="error"):
-    if event.payload["error"].startswith(GIVEN_UP):
-        print(event.session_id)
-"""
-_ENDINGS = """
-from sessions_app.models import Session
-for session in Session.objects.filter(pk__in={sessions}):
-    print(session.pk, session.status, session.resolution)
-    for call in session.tool_calls.all():
-        print("   ", call.tool_call_id, call.status, call.error)
-    for event in session.events.all():
-        print("   ", event.seq, event.kind, str(event.payload)[:200])
-"""
 
 
 def main() -> int:
@@ -204,13 +118,14 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--attempts", type=int, default=100, help="CLM_MAX_ATTEMPTS: after so many losses, given up")
+    parser.add_argument("--durability", default="", help="of checkpoints, instead of CLM's: sync, async or exit")
     parser.add_argument("--database-url", default=os.environ.get("CLM_CHAOS_DATABASE_URL", ""))
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
     directory = Path(tempfile.mkdtemp(prefix="clm-chaos-"))
     try:
         result = run(
-            Desk(directory, given.database_url, attempts=given.attempts),
+            Desk(directory, given.database_url, attempts=given.attempts, durability=given.durability),
             kills=given.kills,
             randomly=random.Random(seed),
         )
@@ -219,7 +134,7 @@ def main() -> int:
     print(f"\n{'SQLite' if not given.database_url else 'PostgreSQL'}, seed {seed}")
     for name, value in result.items():
         print(f"  {name:<28}{value}")
-    return int(any(result[name] for name in ("gates lost", "tools run twice", "tools not run", "statuses wrong")))
+    return int(any(result[name] for name in ZEROS))
 
 
 def run(desk: Desk, *, kills: int, randomly: random.Random) -> dict[str, Any]:
@@ -238,39 +153,30 @@ def run(desk: Desk, *, kills: int, randomly: random.Random) -> dict[str, Any]:
             if not consistent and desk.is_consistent():
                 consistent = True
                 consistent_after.append(time.monotonic() - began)
-            desk.work(submit=True)
+            desk.people.work(submit=True)
         died[point.partition(":")[0] if not desk.alive else "where it stood"] += 1
         desk.kill()
         if number % 10 == 0 or number == kills:
-            wrong += desk.disagreements()
-            print(f"  {number} kills, {len(desk.submitted)} sessions, {wrong} disagreements", flush=True)
+            wrong += desk.truth.disagreements()
+            print(f"  {number} kills, {len(desk.people.submitted)} sessions, {wrong} disagreements", flush=True)
     began = time.monotonic()
     desk.start()
     until = time.monotonic() + 60
     while not desk.is_consistent() and time.monotonic() < until:
         time.sleep(0.02)
     consistent_after.append(time.monotonic() - began)
-    while desk.open_sessions() and time.monotonic() < until:
-        desk.work(submit=False)
+    while desk.people.open_sessions() and time.monotonic() < until:
+        desk.people.work(submit=False)
         time.sleep(0.02)
-    left = desk.open_sessions()
+    left = desk.people.open_sessions()
     desk.kill()
-    done = Counter(desk.effects())
-    expected = {f"{session} {target}" for session in desk.submitted for target in STRIKES}
-    given_up = desk.given_up()
-    missing = expected - done.keys()
-    not_run = {strike for strike in missing if strike.partition(" ")[0] not in given_up}
-    if not_run and not left:
-        print(desk.endings({strike.partition(" ")[0] for strike in not_run}))
+    tally = desk.truth.tally(desk.people.submitted, left=len(left))
+    tally["statuses wrong"] += wrong
     return {
         "kills": kills,
         "by point": ", ".join(f"{point} {count}" for point, count in sorted(died.items())),
-        "sessions": len(desk.submitted),
-        "gates lost": len(left),
-        "tools run twice": sum(count - 1 for count in done.values()),
-        "tools not run": len(not_run) if not left else "-",
-        "given up": f"{len(given_up)} sessions, {len(missing - not_run)} strikes",
-        "statuses wrong": wrong + desk.disagreements(),
+        "sessions": len(desk.people.submitted),
+        **tally,
         "slowest start, seconds": round(slowest, 1),
         "seconds to consistent": f"{median(consistent_after):.1f} median, {max(consistent_after):.1f} worst",
     }

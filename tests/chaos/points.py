@@ -76,6 +76,7 @@ def install() -> None:
 
     from approvals_app import consistency
     from approvals_app.models import Gate
+    from sessions_app import runner
     from sessions_app.models import Run, Session, ToolCall
 
     _around(BaseDatabaseWrapper, "_commit", "commit")
@@ -91,6 +92,8 @@ def install() -> None:
     for saver in (AsyncSqliteSaver, AsyncPostgresSaver):
         _around_async(saver, "aput", "checkpoint")
         _around_async(saver, "aput_writes", "writes")
+    if durability := os.environ.get("CHAOS_DURABILITY"):
+        runner.DURABILITY = durability  # type: ignore[assignment]
     if _wanted == "random":
         threading.Timer(int(_nth) / 1000, die).start()
 

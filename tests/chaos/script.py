@@ -5,6 +5,8 @@ from __future__ import annotations
 RULES = """
 [tools."chaos:look"]
 sentence = "look at **${target}**"
+[tools."chaos:nudge"]
+sentence = "nudge **${target}**"
 [tools."chaos:strike"]
 sentence = "strike **${target}**"
 [[risk.rules]]
@@ -12,10 +14,16 @@ name = "look"
 tool = "chaos:look"
 risk = "low"
 [[risk.rules]]
+name = "nudge"
+tool = "chaos:nudge"
+risk = "medium"
+[[risk.rules]]
 name = "strike"
 tool = "chaos:strike"
 risk = "high"
 """
 
-#: Each strike's target, which names it in the effects file.
+#: What each session does to the world, as the effects file names it: the strikes once they are approved, and before
+#: them what nobody is asked about.
 STRIKES = ("left", "right", "last")
+EFFECTS = ("nudged", *STRIKES)

@@ -12,15 +12,15 @@ if __name__ == "__main__":
     django.setup()
     from django.core.management import call_command
 
-    from sessions_app import engine
+    from sessions_app import inprocess
     from tests.chaos import points
 
-    real_start = engine.Engine.start
+    real_start = inprocess.Engine.start
 
-    async def start(self: engine.Engine) -> None:
+    async def start(self: inprocess.Engine) -> None:
         # Armed when the engine starts, so that the points count work and not the start of the process.
         points.install()
         await real_start(self)
 
-    engine.Engine.start = start  # type: ignore[method-assign]
+    inprocess.Engine.start = start  # type: ignore[method-assign]
     call_command("serve")

@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+
+#: Two browsers and two servers may share two processors.
+expect.set_options(timeout=30_000)
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = os.environ.get("CLM_CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
@@ -69,23 +72,32 @@ class Desk:
         """Run one management command beside the server."""
         command = [sys.executable, "manage.py", *arguments]
         done = subprocess.run(
-            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def park_nine(self) -> None:
-        """Put nine more gates of every kind into the desk (tests/e2e/parked.py)."""
+    def run(self, module: str, *arguments: str) -> str:
+        """Run one of the tests' own modules beside the server, and return what it printed."""
         done = subprocess.run(
-            [sys.executable, "-m", "tests.e2e.parked"],
+            [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
             env={**self.environment, "DJANGO_SETTINGS_MODULE": "clm_site.settings"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
         assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def park_secret(self) -> None:
+        """Put a gate into the desk whose call holds secrets."""
+        self.run("tests.e2e.parked", "--secret")
+
+    def park_nine(self) -> None:
+        """Put nine more gates of every kind into the desk."""
+        self.run("tests.e2e.parked")
 
     def start(self) -> None:
         """Migrate, serve, and wait until the greeting is printed."""
@@ -102,7 +114,7 @@ class Desk:
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-        until = time.monotonic() + 40
+            until = time.monotonic() + 80
         while time.monotonic() < until:
             self.output = (self.directory / "serve.log").read_text()
             if "What to do next" in self.output:
@@ -193,6 +205,8 @@ def watch(page: Page, broken: list[str]) -> None:
 
 def approve(page: Page) -> None:
     """Approve the gate that is open, as a pointer does: the first press arms what is dangerous."""
+    # A page whose scripts are still on their way would be asked by the server instead.
+    page.wait_for_load_state("load")
     page.get_by_role("button", name="Approve and run").click()
     again = page.get_by_role("button", name="Press again")
     if again.count():

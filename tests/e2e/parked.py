@@ -24,6 +24,13 @@ def _nowhere() -> Any:
     raise NotImplementedError
 
 
+def register_nowhere() -> None:
+    """Let this process submit sessions of the graph that it alone knows."""
+    from sessions_app.agents import registry
+
+    registry.register(NOWHERE, _nowhere)
+
+
 def park(query: str, environment: str, value: dict[str, Any], risk: str = "") -> Any:
     """Pause a new session at one gate; the server's own engine never sees it run."""
     from django.contrib.auth.models import User
@@ -75,17 +82,30 @@ def park_question(text: str) -> Any:
 
 def park_nine() -> None:
     """Park seven calls and two questions."""
-    from sessions_app.agents import registry
-
-    registry.register(NOWHERE, _nowhere)
+    register_nowhere()
     for call in CALLS:
         park_call(*call)
     park_question("Is it the relay or the certificate?")
     park_question("Which of the two caches may be emptied?")
 
 
+def park_secret() -> None:
+    """Park a call whose arguments hold secrets, by key and by shape."""
+    register_nowhere()
+    value = {
+        "type": "tool_approval",
+        "tool_call_id": "parked-secret",
+        "name": "vault__rotate",
+        "args": {"password": "hunter2-hunter2", "note": "Bearer sk-live-4242424242424242424242"},
+        "description": "",
+    }
+    park("a key has leaked", "production", value, "high")
+
+
 if __name__ == "__main__":
+    import sys
+
     import django
 
     django.setup()
-    park_nine()
+    park_secret() if "--secret" in sys.argv else park_nine()

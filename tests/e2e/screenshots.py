@@ -6,12 +6,11 @@ They go to tests/e2e/shots/. The desk is a demo of its own, filled through the p
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,57 @@ SHOTS = Path(__file__).with_name("shots")
 WIDTHS = {"1440": 900, "768": 1024, "375": 740}
 
 LOG_LINE = "02:14:07 ERROR checkout.db timeout acquiring connection after 3000 ms (pool 20/20 busy, 41 waiting)"
+
+
+TABS = ("executing", "executed", "failed", "unknown", "rejected", "answered", "expired", "cancelled")
+
+
+def _peek(page: Any) -> None:
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("o")
+    page.wait_for_selector("#peek:not([hidden]) h2")
+
+
+def _pick(page: Any) -> None:
+    boxes = page.locator("#rows input[data-tool='local_remediation:apply_fix']:not([data-alone])")
+    for number in range(min(3, boxes.count())):
+        boxes.nth(number).check()
+
+
+def _change(page: Any) -> None:
+    page.locator("#edit input[type=number], #edit input[inputmode]").first.fill("32")
+    page.get_by_role("button", name="See what changes").click()
+    page.wait_for_selector("#changes")
+
+
+def _decide_elsewhere(page: Any) -> None:
+    """Write half a sentence, and let somebody else decide meanwhile."""
+    if page.locator("#words").count():
+        page.locator("#words").fill("Not before the night's load is through, and then only")
+        token = page.locator("#decision input[name=csrfmiddlewaretoken]").input_value()
+        digest = page.locator("#decision input[name=digest]").input_value()
+        fields = {
+            "decision": "reject",
+            "digest": digest,
+            "message": "The relay heals by itself.",
+            "csrfmiddlewaretoken": token,
+        }
+        page.request.post(f"{page.url}decide/", form=fields, headers={"Referer": page.url})
+        page.wait_for_selector(".outcome-said")
+
+
+#: What is done on a page before its picture is taken.
+STEPS: dict[str, Any] = {
+    "session-stop": lambda page: page.locator("#stop > summary").click(),
+    "queue-peek": _peek,
+    "queue-picked": _pick,
+    "queue-keys": lambda page: page.keyboard.press("?"),
+    "gate-armed": lambda page: page.get_by_role("button", name="Approve and run").click(),
+    "gate-changes": _change,
+    "gate-drifted": lambda page: page.wait_for_selector("#drift"),
+    "gate-elsewhere": _decide_elsewhere,
+}
 
 
 def take(only: str = "") -> None:
@@ -40,21 +90,32 @@ def take(only: str = "") -> None:
             page = bob.new_page()
             sign_in(page, desk, "bob")
             expect(page.locator("#rows > .row")).to_have_count(1, timeout=30_000)
-            filled = subprocess.run(
-                [sys.executable, "-m", "tests.e2e.screenshots", "--fill"],
-                cwd=ROOT,
-                env={**desk.environment, "DJANGO_SETTINGS_MODULE": "clm_site.settings"},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert filled.returncode == 0, filled.stderr
-            numbers = dict(line.split("=", 1) for line in filled.stdout.split())
+            kept = bob.storage_state()
+            # The card of the README: what people decided before, and facts that still hold.
+            desk.run("tests.e2e.screenshots", "--past")
+            first = page.locator("#rows > .row .cell-main").get_attribute("href") or ""
+            if only in "gate":
+                _shoot(browser, desk.address + first, "gate", kept)
+            numbers = dict(line.split("=", 1) for line in desk.run("tests.e2e.screenshots", "--fill").split())
             pages = {
                 "queue": "/approvals/",
                 "queue-filtered": "/approvals/?risk=forbidden&q=nothing",
                 "queue-decided": "/approvals/?status=decided",
-                "gate": f"/approvals/{numbers['gate']}/",
+                **{f"queue-{tab}": f"/approvals/?tab={tab}" for tab in TABS},
+                "queue-grouped": "/approvals/?group=session",
+                "queue-peek": "/approvals/",
+                "queue-picked": "/approvals/",
+                "queue-keys": "/approvals/",
+                "gate-armed": f"/approvals/{numbers['armed']}/",
+                "gate-edit": f"/approvals/{numbers['gate']}/?edit=1#edit",
+                "gate-changes": f"/approvals/{numbers['gate']}/?edit=1#edit",
+                "gate-drifted": f"/approvals/{numbers['drifted']}/",
+                "gate-elsewhere": f"/approvals/{numbers['elsewhere']}/",
+                "gate-talk": f"/approvals/{numbers['talk']}/",
+                "bulk": f"/approvals/bulk/?type=approve&{numbers['picked']}",
+                "bulk-reject": f"/approvals/bulk/?type=reject&{numbers['picked']}",
+                "repairs": "/approvals/repairs/",
+                "preferences": "/preferences/",
                 "gate-hostile": f"/approvals/{numbers['hostile']}/",
                 "gate-question": f"/approvals/{numbers['question']}/",
                 "gate-unknown": f"/approvals/{numbers['unknown']}/",
@@ -72,7 +133,6 @@ def take(only: str = "") -> None:
                 "not-found": "/nowhere/",
                 "refused": "/sessions/new/",
             }
-            kept = bob.storage_state()
             alice_context = browser.new_context()
             sign_in(alice_context.new_page(), desk, "alice")
             alice = alice_context.storage_state()
@@ -102,29 +162,32 @@ def take(only: str = "") -> None:
 
 def _shoot(browser: Any, address: str, name: str, state: Any) -> None:
     for width, height in WIDTHS.items():
+        context = browser.new_context(
+            storage_state=state,
+            viewport={"width": int(width), "height": height},
+            has_touch=width == "375",
+            is_mobile=width == "375",
+            device_scale_factor=1,
+            # A colour that is still on its way from one theme to the other is in no picture.
+            reduced_motion="reduce",
+        )
+        page = context.new_page()
+        page.goto(address)
+        with suppress(Exception):
+            page.wait_for_selector("#live[data-state=live]", timeout=3000 if state else 1)
+        page.wait_for_timeout(200)
+        if name in STEPS:
+            STEPS[name](page)
+            page.wait_for_timeout(200)
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        if wide > int(width):
+            print(f"{name} is {wide} px wide at {width}")
+        high = page.evaluate("document.documentElement.scrollHeight")
+        page.set_viewport_size({"width": int(width), "height": max(high, height)})
         for theme in ("light", "dark"):
-            context = browser.new_context(
-                storage_state=state,
-                color_scheme=theme,
-                viewport={"width": int(width), "height": height},
-                has_touch=width == "375",
-                is_mobile=width == "375",
-                device_scale_factor=1,
-            )
-            page = context.new_page()
-            page.goto(address)
-            with suppress(Exception):
-                page.wait_for_selector("#live[data-state=live]", timeout=3000 if state else 1)
-            page.wait_for_timeout(300)
-            if name == "session-stop":
-                page.locator("#stop > summary").click()
-            wide = page.evaluate("document.documentElement.scrollWidth")
-            if wide > int(width):
-                print(f"{name} is {wide} px wide at {width}")
-            high = page.evaluate("document.documentElement.scrollHeight")
-            page.set_viewport_size({"width": int(width), "height": max(high, height)})
+            page.emulate_media(color_scheme=theme)
             page.screenshot(path=SHOTS / f"{name}-{width}-{theme}.png", full_page=True)
-            context.close()
+        context.close()
 
 
 # Filling -----------------------------------------------------------------------------------------------------------
@@ -132,9 +195,7 @@ def _shoot(browser: Any, address: str, name: str, state: Any) -> None:
 
 def fill() -> None:
     """Put gates of every kind, risk and age into the desk, through the verbs that the product uses."""
-    import django
-
-    django.setup()
+    past()
     from django.contrib.auth.models import User
     from django.core.management import call_command
 
@@ -172,7 +233,7 @@ def fill() -> None:
             "k8s__drain_node",
         ),
     ]
-    numbers["hostile"] = made[-1].pk
+    numbers["armed"], numbers["hostile"] = made[0].pk, made[-1].pk
     numbers["question"] = _park_question("mail is late").pk
     numbers["unknown"] = _park_other(
         "cut off in the middle",
@@ -207,14 +268,37 @@ def fill() -> None:
         message="Not now: the evidence does not support it.",
     )
     numbers["decided"] = decided.pk
+    low = [
+        _park("the cache is cold", "dev", 4, {"service": name, "action": "restart"}, risk="low")
+        for name in ("cart", "media", "login")
+    ]
+    numbers["picked"] = "&".join(f"gate={gate.pk}" for gate in low)
+    numbers["elsewhere"] = _park("the relay is slow", "staging", 9, {"service": "relay", "action": "restart"}).pk
+    numbers["drifted"] = _park_on_other_facts().pk
+    numbers["talk"] = _talk(made[2], bob, User.objects.get(username="admin"))
+    _break_a_record()
     stopped = Session.submit(query="never mind", environment="local", requester=alice)
     stopped.stop(actor=alice, note="asked twice")
     numbers["ended"] = decided.session_id
     numbers["long"] = _go_on_for_long()
     numbers |= _heal(alice, bob)
-    _look_back(bob)
     call_command("verify_audit", verbosity=0, stdout=StringIO())
     print("\n".join(f"{name}={value}" for name, value in numbers.items()))
+
+
+def past() -> None:
+    """Put a month of decisions on record, unless there are any."""
+    import django
+
+    django.setup()
+    from django.contrib.auth.models import User
+
+    from approvals_app.models import Decision
+    from tests.e2e.parked import register_nowhere
+
+    register_nowhere()
+    if not Decision.objects.exists():
+        _look_back(User.objects.get(username="bob"))
 
 
 def _park(
@@ -288,6 +372,61 @@ def _park(
             "description": "",
         }
         return _pause(session, run, value)
+
+
+def _park_on_other_facts() -> Any:
+    """Pause at a gate that opened on facts which are not those of now."""
+    from approvals_app import drift
+
+    args = {"service": "checkout", "action": "resize_pool", "size": 40}
+    was = {"known": True, "facts": {"health": "healthy", "version": "4.1.8", "pool size": 10}, "why": "", "at": ""}
+    then, now = ((datetime.now(UTC) - timedelta(minutes=minutes)).isoformat() for minutes in (4, 0))
+
+    def first(rows: Any) -> list[dict[str, Any]]:
+        return [{"tool_call_id": row.tool_call_id, "tool": row.tool, **was, "at": then} for row in rows]
+
+    with mock.patch("approvals_app.receivers.first_facts", first):
+        gate = _park("checkout was slow an hour ago", "dev", 4, args)
+    facts = {"health": "unhealthy", "version": "4.1.9", "pool size": 20}
+    with mock.patch.object(drift, "read", return_value=[{**gate.facts[0], "facts": facts, "at": now}]):
+        gate.look_again()
+    return gate
+
+
+def _talk(gate: Any, bob: Any, admin: Any) -> int:
+    """Let two people talk at a gate, one ask its agent, and one be on it."""
+    from django.db import transaction
+
+    from approvals_app.models import Comment, Inquiry, Reply
+    from approvals_app.states import Channel
+
+    Comment.write(gate, author=admin, channel=Channel.PAGE, text="The disk was grown yesterday; is this the old alert?")
+    Comment.write(gate, author=bob, channel=Channel.PAGE, text="No, it fills again: 4 GB since midnight.")
+    answer = "Only the ledger's rotated logs: 3.1 GB in 212 files, the youngest from Monday. Nothing that is open."
+    # In one transaction, or the server's sweep would answer first.
+    with transaction.atomic():
+        asked = Inquiry.ask(gate, "Which files would it remove?", actor=bob, channel=Channel.PAGE)
+        Reply.give(asked, text=answer, model="offline investigator")
+    gate.claim(admin)
+    return int(gate.pk)
+
+
+def _break_a_record() -> None:
+    """Let the stores disagree on one session, as no verb would, and have a card of another one closed."""
+    from approvals_app.consistency import BY_HAND
+    from approvals_app.models import RepairCard
+    from sessions_app.models import Run
+
+    for ended in (False, True):
+        gate = _park("the night's report is missing", "staging", 6, {"service": "reports", "action": "restart"})
+        kind = BY_HAND["gate_of_ended_run"]
+        if not ended:
+            Run.objects.filter(pk=gate.run_id).update(status="failed")
+        RepairCard.ask(gate.session_id, kind=kind.name, what=kind.text, remedy=kind.remedy)
+        if ended:
+            RepairCard.objects.get(session=gate.session_id).close(ending="it is no longer so")
+            gate.session.refresh_from_db()
+            gate.session.stop()
 
 
 def _go_on_for_long() -> str:
@@ -393,14 +532,19 @@ def _park_other(query: str, value: dict[str, Any], schema: Any = None) -> Any:
 
 
 def _begin(query: str, environment: str) -> tuple[Any, Any]:
-    """Submit and claim in one transaction, so that the server's own engine never sees it."""
+    """Submit and claim in one transaction, so that the server's own engine never sees it.
+
+    Its graph is known to this process only, so the sweep does not miss a checkpoint either.
+    """
     from django.contrib.auth.models import User
     from django.db import transaction
 
     from sessions_app.models import Session
+    from tests.e2e.parked import NOWHERE
 
     with transaction.atomic():
-        session = Session.submit(query=query, environment=environment, requester=User.objects.get(username="alice"))
+        alice = User.objects.get(username="alice")
+        session = Session.submit(query=query, environment=environment, requester=alice, graph=NOWHERE)
         run = session.runs.get()
         assert run.claim("elsewhere:0:screenshots")
     return session, run
@@ -417,6 +561,8 @@ def _pause(session: Any, run: Any, value: dict[str, Any], schema: Any = None) ->
 if __name__ == "__main__":
     if "--fill" in sys.argv:
         fill()
+    elif "--past" in sys.argv:
+        past()
     else:
         began = datetime.now()
         take(*sys.argv[1:2])

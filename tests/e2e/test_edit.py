@@ -9,9 +9,7 @@ from playwright.sync_api import expect
 
 from tests.e2e.conftest import Desk, Person, approve
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
-
-expect.set_options(timeout=20_000)
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 def test_a_call_is_edited_shown_and_approved_without_leaving_the_page(desk: Desk, person: Person) -> None:

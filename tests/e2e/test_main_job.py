@@ -10,9 +10,7 @@ from playwright.sync_api import expect
 
 from tests.e2e.conftest import Desk, Person, approve
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
-
-expect.set_options(timeout=20_000)
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 def test_a_gate_appears_in_an_open_queue_is_approved_and_the_session_is_resolved(desk: Desk, person: Person):

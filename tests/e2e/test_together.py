@@ -11,9 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.e2e.conftest import Desk, Person, approve
 from tests.e2e.test_live_pages import open_gate, start_session
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
-
-expect.set_options(timeout=20_000)
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 def change_service(desk: Desk, verb: str, **body: object) -> None:

@@ -122,8 +122,7 @@ def saved_for_real(transactional_db: None, tmp_path: Path, settings: Any) -> Non
     settings.CLM_DATA_DIR = tmp_path
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            for table in ("checkpoints", "checkpoint_blobs", "checkpoint_writes", "checkpoint_migrations"):
-                cursor.execute(f"DROP TABLE IF EXISTS {table}")
+            cursor.execute("TRUNCATE checkpoints, checkpoint_blobs, checkpoint_writes")
 
 
 #: Rules for the tools of the scenarios: `lab:read` runs, `lab:notify` runs and is told, `lab:wipe` never runs.

@@ -214,10 +214,10 @@ def test_s30_after_an_approval_a_run_that_ends_without_an_outcome_needs_review(b
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_an_engine_that_is_woken_at_the_moment_it_is_stopped_stops(engine: Any, settings: Any) -> None:
+async def test_an_engine_that_is_woken_at_the_moment_it_is_stopped_stops(inprocess_engine: Any, settings: Any) -> None:
     """On Python 3.11 a cancellation that meets a wake can get lost, and the server hung at its end."""
     settings.CLM_POLL_SECONDS = 600
-    started = await engine()
+    started = await inprocess_engine()
     await asyncio.sleep(0.5)
     started._wake.set()
     await asyncio.sleep(0)
