@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: up test lint format bench chaos screenshots lock clean
+.PHONY: up test lint format bench simulate chaos hosts screenshots lock clean
 
 up: $(VENV)/.runtime
 	@$(BIN)/python manage.py migrate --verbosity 0
@@ -12,7 +12,7 @@ up: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	@$(BIN)/python manage.py makemigrations --check --dry-run --verbosity 0
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
@@ -24,10 +24,16 @@ format: $(VENV)/.dev
 	@$(BIN)/ruff format .
 
 bench: $(VENV)/.dev
-	@$(BIN)/python -m tests.benchmarks
+	@$(BIN)/python -m tests.benchmarks $(if $(CHECK),--check) $(BENCH_ARGS)
+
+simulate: $(VENV)/.dev
+	@$(BIN)/python -m tests.simulation $(SIMULATE_ARGS)
 
 chaos: $(VENV)/.dev
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+hosts: $(VENV)/.dev
+	@$(BIN)/python -m tests.hosts
 
 screenshots: $(VENV)/.dev
 	@$(BIN)/python -m tests.e2e.screenshots
@@ -36,7 +42,8 @@ screenshots: $(VENV)/.dev
 lock: $(VENV)/.dev
 	@$(PIP) install uv
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" pyproject.toml -o requirements.txt
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" -c requirements.txt pyproject.toml --group dev -o requirements-dev.txt
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" -c requirements.txt --extra postgres --extra redis --extra procrastinate pyproject.toml -o requirements-scaled.txt
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" -c requirements-scaled.txt pyproject.toml --group dev -o requirements-dev.txt
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

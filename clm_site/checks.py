@@ -17,6 +17,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
+from clm_site.installation import MOVED
 from sessions_app.agents import config, models
 from sessions_app.agents.config import ConfigError
 
@@ -32,9 +33,16 @@ IDS = {
     "clm.E008": "DATABASE_URL names PostgreSQL, but the packages that speak to it are not all installed.",
     "clm.E009": "A number in the settings cannot work.",
     "clm.E010": "An agent's chat model cannot be had.",
+    "clm.E011": "CLM_ENGINE names no engine.",
+    "clm.E012": "CLM_ENGINE=procrastinate needs PostgreSQL.",
+    "clm.E013": "CLM_ENGINE=procrastinate, but the package is not installed.",
+    "clm.E014": "CLM_PGBOUNCER or CLM_DIRECT_DATABASE_URL does not fit DATABASE_URL.",
+    "clm.E015": "The installation in the data directory has moved to PostgreSQL.",
     "clm.W001": "CLM_HTTPS is off at an address that others can reach.",
     "clm.W002": "CLM listens for others, but answers only to the names of this machine.",
     "clm.W003": "The secret key is short.",
+    "clm.W004": "Several processes serve and drive, but REDIS_URL is not set.",
+    "clm.W005": "Several processes may serve, but each data directory has a secret key of its own.",
 }
 
 #: What the engine and the server can work with: at least, at most.
@@ -42,8 +50,11 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "CLM_PORT": (0, 65_535),
     "CLM_LEASE_SECONDS": (3, 3_600),
     "CLM_MAX_ATTEMPTS": (1, 100),
+    "CLM_DB_POOL": (0, 1_000),
 }
 SHORTEST_SECRET = 32
+#: Who may drive runs.
+ENGINES = ("inprocess", "procrastinate")
 
 
 def error(number: str, hint: str, detail: str = "") -> Error:
@@ -107,6 +118,15 @@ def check_data_directory(**kwargs: Any) -> Iterator[CheckMessage]:
 
 
 @register("clm")
+def check_moved(**kwargs: Any) -> Iterator[CheckMessage]:
+    """Keep every command off the embedded files that were left behind: their runs go on elsewhere."""
+    mark = settings.CLM_DATA_DIR / MOVED
+    if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3") and mark.is_file():
+        hint = f"Set DATABASE_URL. To use the old files nevertheless, delete {mark}; its approved calls may run twice."
+        yield error("clm.E015", hint, mark.read_text().strip())
+
+
+@register("clm")
 def check_reachable_from_elsewhere(**kwargs: Any) -> Iterator[CheckMessage]:
     """Hold what is only meant for one's own machine against the address that CLM listens on."""
     if not listens_beyond_this_machine():
@@ -161,6 +181,39 @@ def check_database_packages(**kwargs: Any) -> Iterator[CheckMessage]:
         if missing := [package for package in packages if not _installed(package)]:
             hint = "Install CLM with its extra: pip install 'clm[postgres]'."
             yield error("clm.E008", hint, f"Missing: {', '.join(missing)}.")
+
+
+@register("clm")
+def check_engine(**kwargs: Any) -> Iterator[CheckMessage]:
+    """Hold who drives runs against what that needs."""
+    if settings.CLM_ENGINE not in ENGINES:
+        yield error("clm.E011", f"Set CLM_ENGINE to {' or '.join(ENGINES)}.", f"It is {settings.CLM_ENGINE!r}.")
+    if settings.CLM_ENGINE != "procrastinate":
+        return
+    if not settings.DATABASES["default"]["ENGINE"].endswith("postgresql"):
+        hint = "Set DATABASE_URL to a PostgreSQL database, or CLM_ENGINE=inprocess for the embedded one."
+        yield error("clm.E012", hint)
+    if not _installed("procrastinate"):
+        yield error("clm.E013", "Install CLM with its extra: pip install 'clm[procrastinate]'.")
+    if not settings.REDIS_URL:
+        hint = "Set REDIS_URL, or live with pages that hear of what workers do a second late, and not who reads a gate."
+        yield warning("clm.W004", hint)
+    if not settings.CLM_SECRET_KEY_GIVEN:
+        hint = "Set CLM_SECRET_KEY to the same value on every web host, or people are signed out from host to host."
+        yield warning("clm.W005", hint)
+
+
+@register("clm")
+def check_pooler(**kwargs: Any) -> Iterator[CheckMessage]:
+    """Read what is said of a pooler; nothing else looks at it before a worker listens."""
+    direct = settings.CLM_DIRECT_DATABASE_URL
+    if not direct and not settings.CLM_PGBOUNCER:
+        return
+    if not settings.DATABASES["default"]["ENGINE"].endswith("postgresql"):
+        yield error("clm.E014", "Set DATABASE_URL to the pooler's address, or unset both.")
+    if direct and urlsplit(direct).scheme not in {"postgres", "postgresql"}:
+        hint = "Write CLM_DIRECT_DATABASE_URL as postgresql://user:password@host:port/name, past the pooler."
+        yield error("clm.E014", hint)
 
 
 @register("clm")

@@ -81,7 +81,13 @@ def _sweep() -> Iterator[Series]:
 
 def _process() -> Iterator[Series]:
     running = engine.running()
-    yield Series("clm_engine_up", "gauge", "Whether this process drives runs.", [("", float(running is not None))])
+    drives = float(running is not None and running.drives)
+    yield Series(
+        "clm_engine_up",
+        "gauge",
+        "Whether this process drives runs.",
+        [("", drives)],
+    )
     if running is not None:
         beat = time.monotonic() - running.beat
         text = "Seconds since this process's engine came round."

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import csp.constants
 from django.core.exceptions import ImproperlyConfigured
@@ -81,8 +82,11 @@ def secret_key(directory: Path) -> str:
     return path.read_text().strip()
 
 
-def database(url: str, directory: Path) -> dict[str, Any]:
-    """Return Django's database entry for DATABASE_URL, or for the embedded SQLite file."""
+def database(url: str, directory: Path, *, pool: int = 0, pgbouncer: bool = False) -> dict[str, Any]:
+    """Return Django's database entry for DATABASE_URL, or for the embedded SQLite file.
+
+    On PostgreSQL a process opens at most `pool` connections for its pages (0: one per thread).
+    """
     if not url:
         return {
             "ENGINE": "django.db.backends.sqlite3",
@@ -108,8 +112,15 @@ def database(url: str, directory: Path) -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": parts.hostname or "",
         "PORT": str(parts.port or ""),
-        "CONN_MAX_AGE": 60,
+        # A pool has connections of its own; without one, each thread keeps its own for a while.
+        "CONN_MAX_AGE": 0 if pool else 60,
         "CONN_HEALTH_CHECKS": True,
+        # What a pooler in transaction mode cannot carry from one transaction to the next.
+        "DISABLE_SERVER_SIDE_CURSORS": pgbouncer,
+        "OPTIONS": {
+            **dict(parse_qsl(parts.query)),
+            **({"pool": {"min_size": 0, "max_size": pool, "timeout": 10}} if pool else {}),
+        },
     }
 
 
@@ -124,6 +135,12 @@ CLM_SERVICES: dict[str, dict[str, str]] = {}
 
 DATABASE_URL = env_str("DATABASE_URL")
 REDIS_URL = env_str("REDIS_URL")
+CLM_DB_POOL = env_int("CLM_DB_POOL", 10)
+CLM_PGBOUNCER = env_bool("CLM_PGBOUNCER", default=False)
+CLM_DIRECT_DATABASE_URL = env_str("CLM_DIRECT_DATABASE_URL")
+
+# Who drives runs: the server itself, or any number of `manage.py worker` (docs/scaling.md).
+CLM_ENGINE = env_str("CLM_ENGINE", "inprocess")
 
 # The engine of background runs: seconds unless said otherwise.
 CLM_LEASE_SECONDS = env_int("CLM_LEASE_SECONDS", 15)
@@ -140,6 +157,7 @@ CLM_OPEN_LOOPBACK = env_bool("CLM_OPEN_LOOPBACK", default=CLM_HOST in LOOPBACK a
 # Django -------------------------------------------------------------------------------------------------------
 DEBUG = env_bool("CLM_DEBUG", default=False)
 SECRET_KEY = secret_key(CLM_DATA_DIR)
+CLM_SECRET_KEY_GIVEN = bool(env_str("CLM_SECRET_KEY"))
 ALLOWED_HOSTS = env_list(
     "CLM_ALLOWED_HOSTS",
     sorted({"127.0.0.1", "localhost", "[::1]", CLM_HOST} - {"0.0.0.0", "::"}),  # noqa: S104 - taken out
@@ -167,6 +185,9 @@ INSTALLED_APPS = [
     "approvals_app",
     "clm_site",
 ]
+if CLM_ENGINE == "procrastinate" and DATABASE_URL and find_spec("procrastinate"):
+    # Its tables are PostgreSQL's alone. Where it is missing, a check says so.
+    INSTALLED_APPS.insert(INSTALLED_APPS.index("sessions_app"), "procrastinate.contrib.django")
 
 MIDDLEWARE = [
     "clm_site.http.ApiErrors",
@@ -200,7 +221,7 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {"default": database(DATABASE_URL, CLM_DATA_DIR)}
+DATABASES = {"default": database(DATABASE_URL, CLM_DATA_DIR, pool=CLM_DB_POOL, pgbouncer=CLM_PGBOUNCER)}
 
 CHANNEL_LAYERS: dict[str, Any] = {
     "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class SessionsAppConfig(AppConfig):
@@ -8,3 +9,9 @@ class SessionsAppConfig(AppConfig):
 
     name = "sessions_app"
     verbose_name = "Sessions"
+
+    def ready(self) -> None:
+        """Have `migrate` make the checkpointer's tables too, where they are in the same database."""
+        from sessions_app.agents import checkpointer
+
+        post_migrate.connect(checkpointer.make_tables, sender=self, dispatch_uid="make_checkpoint_tables")

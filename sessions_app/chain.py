@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -28,7 +29,13 @@ def digest(value: Any) -> str:
 
 def as_stored(value: Any) -> Any:
     """Return a JSON value as the database gives it back, so that it is hashed as it will be read."""
-    return json.loads(json.dumps(storable(value), cls=DjangoJSONEncoder))
+    return json.loads(json.dumps(storable(value), cls=DjangoJSONEncoder), parse_float=_as_in_jsonb)
+
+
+def _as_in_jsonb(text: str) -> float | int:
+    """Return a number as PostgreSQL gives it back: written without an exponent, and zero without a sign."""
+    plain = format(Decimal(text), "f")
+    return float(plain) + 0.0 if "." in plain else int(plain)
 
 
 def instant(when: datetime) -> str:

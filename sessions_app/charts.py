@@ -112,9 +112,9 @@ QUANTITIES = (
 )
 
 
-def shown(session: Session, *, until: datetime | None = None) -> dict[str, Any]:
-    """Return the session's chart for a template, or nothing to draw."""
-    history = history_of(session, until=until)
+def shown(session: Session, *, until: datetime | None = None, events: bool = True) -> dict[str, Any]:
+    """Return the session's chart for a template, or nothing to draw; without `events` it is one query."""
+    history = history_of(session, until=until, events=events)
     return {"chart": draw(history) if history else None}
 
 

@@ -59,10 +59,11 @@ class History:
     marks: list[Mark]
 
 
-def history_of(session: Session, *, until: datetime | None = None) -> History | None:
+def history_of(session: Session, *, until: datetime | None = None, events: bool = True) -> History | None:
     """Return what was read of the service that the session is about, or nothing before the second reading.
 
-    That is the service that was fixed, or else the one that was read most often. `until` leaves out what came later.
+    That is the service that was fixed, or else the one that was read most often. `until` leaves out what came later,
+    and without `events` the marks are only the fixes, for which the calls are enough.
     """
     calls = (
         ToolCall.objects.filter(session=session, tool__in=[METRICS, FIX])
@@ -84,7 +85,7 @@ def history_of(session: Session, *, until: datetime | None = None) -> History | 
     return History(
         service=service,
         readings=[reading for reading in readings if reading.service == service],
-        marks=_marks(session, fixes, until),
+        marks=_marks(session, fixes, until, events=events),
     )
 
 
@@ -134,17 +135,21 @@ def _number(said: Any, name: str) -> float | None:
     return None
 
 
-def _marks(session: Session, fixes: Iterable[ToolCall], until: datetime | None) -> list[Mark]:
-    """Return when gates opened and were decided, and when the fixes ran."""
-    events = SessionEvent.objects.filter(session=session, kind__in=["gate_fired", "gate_decided", "gate_expired"])
-    if until is not None:
-        events = events.filter(ts__lte=until)
-    marks = [_mark(event) for event in events.order_by("-seq")[:MOST_MARKS]]
+def _marks(session: Session, fixes: Iterable[ToolCall], until: datetime | None, *, events: bool) -> list[Mark]:
+    """Return when gates opened and were decided, where `events` are wanted, and when the fixes ran."""
+    marks = _marks_of_gates(session, until) if events else []
     for call in fixes:
         at = call.started_at or call.ts
         marks.append(Mark(at=at, kind="fix", text=f"{call.effective_args.get('action') or 'apply_fix'} ran"))
     order = {"gate": 0, "decision": 1, "fix": 2}
     return sorted(marks, key=lambda mark: (mark.at, order[mark.kind]))[-MOST_MARKS:]
+
+
+def _marks_of_gates(session: Session, until: datetime | None) -> list[Mark]:
+    events = SessionEvent.objects.filter(session=session, kind__in=["gate_fired", "gate_decided", "gate_expired"])
+    if until is not None:
+        events = events.filter(ts__lte=until)
+    return [_mark(event) for event in events.order_by("-seq")[:MOST_MARKS]]
 
 
 def _mark(event: SessionEvent) -> Mark:

@@ -13,6 +13,7 @@ from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.utils import timezone
 from langgraph.checkpoint.memory import InMemorySaver
+from pytest_django.plugin import blocking_manager_key
 
 from approvals_app import drift
 from approvals_app.models import Gate
@@ -20,7 +21,7 @@ from sessions_app import engine as engines
 from sessions_app import feed
 from sessions_app.agents import config
 from sessions_app.append_only import install_triggers, remove_triggers
-from sessions_app.engine import Engine
+from sessions_app.inprocess import Engine
 from sessions_app.models import Run, Session
 from tests.fakes_facts import make_resting_gate, world  # noqa: F401 - fixtures
 
@@ -42,23 +43,42 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
     connection.settings_dict["CONN_MAX_AGE"] = 0
 
 
+def _commits(item: pytest.Item) -> bool:
+    """Say whether the test commits for real."""
+    marker = item.get_closest_marker("django_db")
+    names = set(getattr(item, "fixturenames", ()))
+    return bool((marker and marker.kwargs.get("transaction")) or names & {"transactional_db", "live_server"})
+
+
 @pytest.fixture(autouse=True)
 def _history_can_be_cleaned_up(request: pytest.FixtureRequest) -> Iterator[None]:
     """Take the append-only triggers off while a transactional test's tables are emptied."""
-    marker = request.node.get_closest_marker("django_db")
-    names = set(request.fixturenames)
-    transactional = (marker and marker.kwargs.get("transaction")) or names & {"transactional_db", "live_server"}
-    if not transactional:
+    if not _commits(request.node):
         yield
         return
     request.getfixturevalue("transactional_db")
-    for table in APPEND_ONLY:
-        install_triggers(table)
     yield
     connection.close_if_unusable_or_obsolete()
     _end_connections("state LIKE 'idle in transaction%'")
+    if engines.scaled():
+        # Its tables are no models of Django's that a test's end would empty.
+        with connection.cursor() as cursor:
+            cursor.execute("TRUNCATE procrastinate_jobs, procrastinate_workers, procrastinate_periodic_defers CASCADE")
     for table in APPEND_ONLY:
         remove_triggers(table)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Protect history again for the tests that follow, once all tables are empty."""
+    try:
+        yield
+    finally:
+        if nextitem and _commits(item) and "_history_can_be_cleaned_up" in getattr(item, "fixturenames", ()):
+            with item.config.stash[blocking_manager_key].unblock():
+                for table in APPEND_ONLY:
+                    install_triggers(table)
+                connection.close()
 
 
 @pytest.hookimpl(trylast=True)
@@ -89,7 +109,7 @@ def _end_connections(which: str) -> None:
 def _fresh_feed() -> Iterator[None]:
     yield
     feed._loop = None
-    feed._recently_rung.clear()
+    feed._recently_heard.clear()
     feed._here.clear()
     feed._dead_until = 0.0
     drift.forget()
@@ -197,7 +217,28 @@ def make_gate(make_session: Callable[..., Session]) -> Callable[..., Gate]:
 
 @pytest.fixture
 async def engine(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[], Any]]:
-    """Start the in-process engine on the test's loop, with checkpoints in memory; stopped at the end."""
+    """Start what drives runs on the test's loop, with checkpoints in memory; stopped at the end.
+
+    With CLM_ENGINE=procrastinate that is a worker; tests about the in-process engine itself take `inprocess_engine`.
+    """
+    if not engines.scaled():
+        async for start in _starting(Engine, monkeypatch):
+            yield start
+        return
+    from sessions_app.worker import Worker
+
+    async for start in _starting(Worker, monkeypatch):
+        yield start
+
+
+@pytest.fixture
+async def inprocess_engine(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[], Any]]:
+    """Start the in-process engine, as `engine` does, however runs are driven otherwise."""
+    async for start in _starting(Engine, monkeypatch):
+        yield start
+
+
+async def _starting(make: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[], Any]]:
     from sessions_app.agents import checkpointer
 
     saver = InMemorySaver()
@@ -207,10 +248,10 @@ async def engine(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Asy
         yield saver
 
     monkeypatch.setattr(checkpointer, "open_checkpointer", in_memory)
-    started: list[Engine] = []
+    started: list[Any] = []
 
-    async def start(*, limit: int = 8) -> Engine:
-        one = Engine(limit=limit)
+    async def start(*, limit: int = 8) -> Any:
+        one = make(limit=limit)
         await one.start()
         started.append(one)
         return one

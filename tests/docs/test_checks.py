@@ -151,6 +151,17 @@ def test_e010_makes_each_agents_model_only_when_deployment_is_checked(settings, 
     assert "CLM_TEST_KEY is empty" in found(deploy=True)["clm.E010"]
 
 
+def test_e015_keeps_commands_off_files_whose_records_have_moved(settings, monkeypatch, tmp_path):
+    settings.CLM_DATA_DIR = tmp_path
+    settings.CLM_ENGINE = "inprocess"
+    monkeypatch.setitem(live.DATABASES["default"], "ENGINE", "django.db.backends.sqlite3")
+    assert found() == {}
+    (tmp_path / "moved_to_postgres").write_text("Moved to PostgreSQL at noon.")
+    assert "at noon" in found()["clm.E015"]
+    monkeypatch.setitem(live.DATABASES["default"], "ENGINE", "django.db.backends.postgresql")
+    assert found() == {}
+
+
 def test_every_number_stands_in_the_docs_and_no_other():
     documented = set(re.findall(r"clm\.[EW]\d{3}", DOC.read_text()))
     assert documented == set(checks.IDS)
@@ -161,3 +172,44 @@ def test_every_number_stands_in_the_docs_and_no_other():
 
 def test_the_loopback_names_are_the_settings_own():
     assert "127.0.0.1" in live.LOOPBACK
+
+
+@pytest.fixture
+def scaled(settings, monkeypatch):
+    """Settings of an installation with workers, as they should be."""
+    settings.CLM_ENGINE = "procrastinate"
+    settings.REDIS_URL = "redis://localhost"
+    settings.CLM_SECRET_KEY_GIVEN = True
+    monkeypatch.setitem(live.DATABASES["default"], "ENGINE", "django.db.backends.postgresql")
+    return settings
+
+
+def test_an_installation_with_workers_that_is_set_up_well_has_nothing_to_complain_of(scaled):
+    assert found() == {}
+
+
+def test_e011_names_the_engines_that_there_are(settings):
+    settings.CLM_ENGINE = "celery"
+    assert "inprocess or procrastinate" in found()["clm.E011"]
+
+
+def test_e012_and_e013_say_what_workers_need(scaled, monkeypatch):
+    monkeypatch.setitem(live.DATABASES["default"], "ENGINE", "django.db.backends.sqlite3")
+    monkeypatch.setattr(checks, "_installed", lambda package: package != "procrastinate")
+    assert set(found()) == {"clm.E012", "clm.E013"}
+
+
+@pytest.mark.parametrize(("engine", "wrong"), [("sqlite3", {"CLM_PGBOUNCER": True}), ("postgresql", {})])
+def test_e014_notices_a_pooler_that_does_not_fit(settings, monkeypatch, engine, wrong):
+    monkeypatch.setitem(live.DATABASES["default"], "ENGINE", f"django.db.backends.{engine}")
+    settings.CLM_PGBOUNCER = wrong.get("CLM_PGBOUNCER", False)
+    settings.CLM_DIRECT_DATABASE_URL = "" if wrong else "db.internal:5432"
+    assert "clm.E014" in found()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "number"), [("REDIS_URL", "", "clm.W004"), ("CLM_SECRET_KEY_GIVEN", False, "clm.W005")]
+)
+def test_what_works_less_well_with_workers_than_it_could_is_a_warning(scaled, setting, value, number):
+    setattr(scaled, setting, value)
+    assert list(found()) == [number]

@@ -14,6 +14,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from clm_site import open_files
+
 
 class Command(BaseCommand):
     """Serve the desk: Daphne and the background engine in one process, until SIGTERM or Ctrl-C."""
@@ -30,6 +32,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, demo: bool, **options: Any) -> None:
         """Refuse what cannot work with a sentence, then serve."""
         self._refuse_unready()
+        if few := open_files.warning(open_files.raise_limit()):
+            self.stderr.write(self.style.WARNING(few))
         # Importing Daphne's server installs Twisted's reactor, so it waits until there is something to serve.
         from clm_site.asgi import application
         from clm_site.server import DrainingServer
