@@ -102,7 +102,7 @@ class QueueConsumer(PageConsumer):
             {
                 "waiting": Gate.objects.pending().count(),
                 "came": [gate for gate in gates if gate.pending] if few else [],
-                "went": [gate for gate in gates if not gate.pending] if few else [],
+                "gone": [gate for gate in gates if not gate.pending] if few else [],
             },
         )
         return frame(content + beside, *news, *([] if few else ["queue"]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -29,6 +29,8 @@ EVERYTHING = "feed"
 #: Seconds that the layer may take, and for which one that did not answer is left alone.
 PATIENCE = 2.0
 REST = 5.0
+#: Rings that a line remembers: an event can be heard through the layer and again from the log.
+REMEMBERED = 4096
 
 #: Takes a ring as the layer delivers it. It is called on the loop for each ring, so it must be quick.
 Hear = Callable[[dict[str, Any]], None]
@@ -40,7 +42,6 @@ _here: dict[str, _Line] = {}
 _dead_until = 0.0
 
 _loop: asyncio.AbstractEventLoop | None = None
-_recently_heard: deque[int] = deque(maxlen=10_000)
 _sending: set[asyncio.Task[None]] = set()
 
 
@@ -75,9 +76,6 @@ def ring_unlogged(session_id: str, kind: str) -> None:
 
 
 def _ring(bell: dict[str, Any]) -> None:
-    if isinstance(get_channel_layer(), InMemoryChannelLayer):
-        # Heard as soon as it is sent. Of a shared layer only what came back is known to have been heard (`_Line`).
-        _recently_heard.append(bell["seq"])
     if not _heard(EVERYTHING) and not _heard(group_of(bell["session_id"])):
         return
     if _loop is not None and _loop.is_running():
@@ -145,6 +143,7 @@ class _Line:
         self.ears: set[Hear] = set()
         self.connected = False
         self._group = group
+        self._recent: OrderedDict[int, None] = OrderedDict()
         self._tried = asyncio.Event()
         self.loop = asyncio.get_running_loop()
         self._relaying = self.loop.create_task(self._relay(), name=f"clm-feed-{group}")
@@ -154,8 +153,12 @@ class _Line:
         await self._tried.wait()
 
     def ring(self, bell: dict[str, Any]) -> None:
-        """Tell everybody."""
-        _recently_heard.append(bell["seq"])
+        """Tell everybody, unless they have been told already: through the layer, or from the log."""
+        if bell["seq"] in self._recent:
+            return
+        self._recent[bell["seq"]] = None
+        if len(self._recent) > REMEMBERED:
+            self._recent.popitem(last=False)
         for hear in list(self.ears):
             try:
                 hear(bell)
@@ -254,19 +257,18 @@ class Doorbell:
 
 
 class Tail:
-    """Rings in this process for events that it has not heard of: another process wrote them, or the layer lost them.
+    """Rings in this process for events whose ring may be lost: another process wrote them, or the layer lost them.
 
     The in-memory layer ends at the process, and a shared one forgets who listens when it starts anew, so every
-    process follows the log as well; one indexed query a poll.
+    process follows the log as well; one indexed query a poll. Each line knows what it has heard before.
     """
 
     def __init__(self) -> None:
         self._cursor: int | None = None
 
     async def ring_for_news(self) -> None:
-        """Ring for every event since the last call that this process has not heard of."""
+        """Ring for every event since the last call."""
         for bell in await in_database(self._read):
-            _recently_heard.append(bell["seq"])
             # Every process follows the log, so each of them rings for itself alone.
             _ring_here(bell, _groups(bell))
 
@@ -280,5 +282,4 @@ class Tail:
         news = list(SessionEvent.objects.since(self._cursor).values("session_id", "seq", "kind")[:1000])
         if news:
             self._cursor = news[-1]["seq"]
-        heard = set(_recently_heard) if news else set()
-        return [dict(bell) for bell in news if bell["seq"] not in heard]
+        return [dict(bell) for bell in news]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
@@ -19,8 +18,6 @@ log = logging.getLogger("clm.pages")
 
 #: Seconds in which the rings of one transaction arrive; a row must not wait longer for its neighbours.
 MOMENT = 0.004
-#: Rings that an audience remembers: an event can be heard through the layer and again from the log.
-REMEMBERED = 512
 #: Seconds until a rendering is tried again for which the database did not answer.
 AGAIN = 1.0
 #: Seconds of telling all pages after which the next frame waits as long, and the longest such wait.
@@ -65,19 +62,15 @@ class Audience:
         self.pages: set[Listener] = set()
         self._render = render
         self._cares = cares
-        self._recent: OrderedDict[int, None] = OrderedDict()
         self._collecting: Frame | None = None
         self._one_at_a_time = asyncio.Lock()
         self._work: set[asyncio.Task[None]] = set()
 
     def rang(self, bell: dict[str, Any]) -> None:
-        """Tell all pages of what the feed rings for; what was heard a moment ago is not told again."""
+        """Tell all pages of what the feed rings for."""
         ring = Ring(bell["session_id"], bell["seq"], bell["kind"])
-        if ring.seq in self._recent or not self._cares(ring):
+        if not self._cares(ring):
             return
-        self._recent[ring.seq] = None
-        while len(self._recent) > REMEMBERED:
-            self._recent.popitem(last=False)
         frame = self._frame()
         frame.rings.append(ring)
         frame.for_all = True

@@ -109,7 +109,6 @@ def _end_connections(which: str) -> None:
 def _fresh_feed() -> Iterator[None]:
     yield
     feed._loop = None
-    feed._recently_heard.clear()
     feed._here.clear()
     feed._dead_until = 0.0
     drift.forget()

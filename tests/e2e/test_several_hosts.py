@@ -42,14 +42,19 @@ def page(cluster: Cluster, browser: Browser) -> Iterator[Page]:
         yield page
 
 
+def rows_and_gates(page: Page, cluster: Cluster) -> tuple[set[str], set[str]]:
+    """Return what the page shows that was opened at the beginning, and what the API says that waits."""
+    waiting = {f"gate-{gate['id']}" for gate in cluster.people.waiting()}
+    return set(page.locator("#rows > .row").evaluate_all("rows => rows.map(row => row.id)")), waiting
+
+
 def shows_what_waits(page: Page, cluster: Cluster) -> bool:
     """Say whether the page that was opened at the beginning has the rows that the API has."""
     try:
-        waiting = cluster.people.waiting()
+        shown, waiting = rows_and_gates(page, cluster)
     except httpx.HTTPError:
         return False
-    rows = page.locator("#rows > .row").evaluate_all("rows => rows.map(row => row.id)")
-    return set(rows) == {f"gate-{gate['id']}" for gate in waiting}
+    return shown == waiting
 
 
 def test_whatever_host_falls_nothing_is_lost_nothing_runs_twice_and_open_pages_catch_up(
@@ -65,7 +70,7 @@ def test_whatever_host_falls_nothing_is_lost_nothing_runs_twice_and_open_pages_c
         rise()
         until(
             lambda: shows_what_waits(page, cluster),
-            lambda: f"The open page does not show what waits.\n{cluster.output()}",
+            lambda: f"The page does not show what waits: {rows_and_gates(page, cluster)}\n{cluster.output()}",
         )
         # Work goes on: what it fell with is taken over, so that there is room for more.
         until(lambda: cluster.submitted_after(seconds=0.2) > before, cluster.output)

@@ -117,7 +117,7 @@ def test_no_stream_and_no_frame_has_it(gate: Gate) -> None:
     sent = streams._read(gate.session_id, 0)
     assert len(sent) == gate.session.events.count()
     assert SECRET not in "".join(one.text for one in sent)
-    frame = render_to_string("approvals/_push.html", {"came": [gate], "went": [], "waiting": 1})
+    frame = render_to_string("approvals/_push.html", {"came": [gate], "gone": [], "waiting": 1})
     assert SECRET not in frame
     assert "k" in frame
 

@@ -111,6 +111,23 @@ async def test_a_new_gate_is_pushed_with_the_badge_and_a_decided_one_is_struck_t
         assert 'data-count="0"' in went["content"]
 
 
+async def test_a_gate_that_comes_while_another_goes_waits_for_an_answer_and_is_not_struck(bob, make_gate, long_moment):
+    gone = await in_thread(make_gate)()
+    async with opened("/ws/queue/", bob) as queue:
+
+        def one_goes_and_one_comes() -> int:
+            gone.decide("approve", actor=bob, channel=Channel.API, digest=gone.digest)
+            return int(make_gate().pk)
+
+        came = await in_thread(one_goes_and_one_comes)()
+        frame = await queue.frame()
+        while f"gate-{came}" not in frame["news"]:
+            frame = await queue.frame()
+        classes = dict(re.findall(r'<li id="gate-(\d+)" class="([^"]*)"', frame["content"]))
+        assert "went" in classes[str(gone.pk)].split(), "the two must come in one frame"
+        assert "went" not in classes[str(came)].split()
+
+
 async def test_what_is_pushed_is_the_pages_own_fragment(bob, make_gate, client):
     async with opened("/ws/queue/", bob) as queue:
         gate = await in_thread(make_gate)()
@@ -308,7 +325,30 @@ def audience_of(render: Callable[[Any], str]) -> tuple[Audience, Listening]:
     return audience, page
 
 
-async def test_rings_that_come_together_are_rendered_together_in_their_order_and_each_once():
+@pytest.mark.parametrize("layer_works", [True, False])
+async def test_what_the_layer_says_and_the_log_says_too_is_heard_once(make_gate, layer_works, monkeypatch):
+    heard: list[int] = []
+    tail = feed.Tail()
+    await tail.ring_for_news()
+
+    def hear(bell: dict[str, Any]) -> None:
+        heard.append(bell["seq"])
+
+    feed.bind_loop()
+    await feed.join(feed.EVERYTHING, hear)
+    if not layer_works:
+        monkeypatch.setattr(feed, "_ring", lambda bell: None)
+    await in_thread(make_gate)()
+    seqs = await in_thread(lambda: list(SessionEvent.objects.order_by("seq").values_list("seq", flat=True)))()
+    if layer_works:
+        await until(lambda: len(heard) == len(seqs))
+    await tail.ring_for_news()
+    await tail.ring_for_news()
+    assert sorted(heard) == seqs
+    await feed.leave(feed.EVERYTHING, hear)
+
+
+async def test_rings_that_come_together_are_rendered_together_in_their_order():
     calls: list[list[int]] = []
 
     def render(rings: Any) -> str:
@@ -318,11 +358,10 @@ async def test_rings_that_come_together_are_rendered_together_in_their_order_and
     audience, page = audience_of(render)
     other = Listening()
     audience.pages.add(other)
-    for seq in (3, 1, 2, 1):
+    for seq in (3, 1, 2):
         audience.rang(bell(seq))
     await until(lambda: page.offered == ["frame 1"])
-    # Heard through the layer, and again from the log; and one that the page does not show.
-    audience.rang(bell(2))
+    # One that the page does not show.
     audience.rang({**bell(5), "kind": "other"})
     audience.rang(bell(4))
     await until(lambda: len(page.offered) == 2)
