@@ -14,6 +14,8 @@ from clm_site.settings import *  # noqa: F403 - the product's own, all of them
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 CLM_POLL_SECONDS = 0.05
+# Each test's client loads the middleware anew, which would look at every static file each time.
+WHITENOISE_AUTOREFRESH = True
 
 # The threads of a test end with it; a pool's would hold connections to the test database beyond its end.
 product.DATABASES["default"].get("OPTIONS", {}).pop("pool", None)

@@ -251,11 +251,16 @@ class Redaction(Table):
 
 @dataclass(frozen=True)
 class Source:
-    """A file that a configuration was read from, and where its keys stand."""
+    """A file that a configuration was read from, and its text, which is searched for a key only when one is wrong."""
 
     path: Path
     tables: Mapping[str, Any] = field(default_factory=dict)
-    lines: dict[Way, int] = field(default_factory=dict)
+    text: str = ""
+
+    @functools.cached_property
+    def lines(self) -> dict[Way, int]:
+        """Where its keys stand."""
+        return locate(self.text)
 
     def problem(self, way: Way, text: str) -> Problem:
         """Return what is wrong with the value at `way`, or with the closest thing to it."""
@@ -328,7 +333,7 @@ setting_changed.connect(_forget, dispatch_uid="sessions_app.agents.config")
 
 
 def read(path: Path) -> Source:
-    """Return the tables of a TOML file and the lines of its keys."""
+    """Return the tables of a TOML file, and its text."""
 
     def refuse(line: int | None, text: str) -> ConfigError:
         return ConfigError(Problem(path=path, line=line, key="", text=text))
@@ -351,7 +356,7 @@ def read(path: Path) -> Source:
         found = re.search(r"line (\d+)", where)
         line = int(found[1]) if found else text.count("\n") + 1
         raise refuse(line, f"is not TOML here: {what}. {_toml_advice(text, line)}") from None
-    return Source(path, tables, locate(text))
+    return Source(path, tables, text)
 
 
 def spell(way: Way) -> str:

@@ -20,6 +20,8 @@ from typing import IO
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
+from tests.serving.server import migrate
+
 #: Two browsers and two servers may share two processors.
 expect.set_options(timeout=30_000)
 
@@ -103,7 +105,7 @@ class Desk:
         """Migrate, serve, and wait until the greeting is printed."""
         self.port = self.port or _free_port()
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.manage("migrate", "-v0")
+        migrate(self.directory, self.environment)
         log: IO[str] = (self.directory / "serve.log").open("w")
         with log:
             self.process = subprocess.Popen(

@@ -16,6 +16,8 @@ def test_a_call_is_edited_shown_and_approved_without_leaving_the_page(desk: Desk
     bob = person("bob")
     bob.locator("#rows > .row .cell-main").first.click()
     expect(bob.locator("h1")).to_contain_text("wants to")
+    # A page whose scripts are still on their way would follow the link instead.
+    bob.wait_for_load_state("load")
     bob.evaluate("window.neverReloaded = true")
 
     bob.get_by_role("link", name="Edit the call…").click()

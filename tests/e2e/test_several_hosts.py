@@ -45,7 +45,7 @@ def page(cluster: Cluster, browser: Browser) -> Iterator[Page]:
 def rows_and_gates(page: Page, cluster: Cluster) -> tuple[set[str], set[str]]:
     """Return what the page shows that was opened at the beginning, and what the API says that waits."""
     waiting = {f"gate-{gate['id']}" for gate in cluster.people.waiting()}
-    return set(page.locator("#rows > .row").evaluate_all("rows => rows.map(row => row.id)")), waiting
+    return set(page.locator("#rows > .row:not(.went)").evaluate_all("rows => rows.map(row => row.id)")), waiting
 
 
 def shows_what_waits(page: Page, cluster: Cluster) -> bool:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ import httpx
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "correct horse battery"
+SQLITE = "clm.sqlite3"
 
 
 def free_port() -> int:
@@ -48,6 +53,28 @@ def manage(*args: str, env: dict[str, str], timeout: float = 180) -> subprocess.
     return subprocess.run(
         [sys.executable, "manage.py", *args], cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout
     )
+
+
+def migrate(directory: Path, env: dict[str, str]) -> None:
+    """Migrate an installation; a new one on SQLite is a copy of one that this process migrates once."""
+    if env.get("DATABASE_URL") or (directory / SQLITE).exists():
+        _migrate(env)
+    else:
+        directory.mkdir(parents=True, exist_ok=True)
+        shutil.copy(_migrated(), directory / SQLITE)
+
+
+@cache
+def _migrated() -> Path:
+    directory = Path(tempfile.mkdtemp(prefix="clm-migrated-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    _migrate(environment(directory, 0))
+    return directory / SQLITE
+
+
+def _migrate(env: dict[str, str]) -> None:
+    migrated = manage("migrate", "--verbosity", "0", env=env)
+    assert migrated.returncode == 0, migrated.stderr
 
 
 class RunningServer:
@@ -110,8 +137,7 @@ def serving(
     """Migrate, start `serve` and wait until it answers; killed at the end if it still runs."""
     port = port or free_port()
     env = environment(directory, port, **more)
-    migrated = manage("migrate", "--verbosity", "0", env=env)
-    assert migrated.returncode == 0, migrated.stderr
+    migrate(directory, env)
     with (directory / "serve.out").open("w") as out:
         process = subprocess.Popen(
             [sys.executable, *command, *args], cwd=ROOT, env=env, stdout=out, stderr=out, text=True
