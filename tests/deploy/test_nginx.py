@@ -28,7 +28,7 @@ from tests.serving.conftest import missing
 from tests.serving.desk import make_people, token_in
 from tests.serving.server import PASSWORD, ROOT, RunningServer, free_port, manage, serving
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.processes]
 
 NAME = "desk.example.org"
 MAIN = """

@@ -22,7 +22,7 @@ from tests.serving.desk import Person, make_people
 from tests.serving.server import ROOT, free_port, serving
 from tests.serving.test_two_servers import submit
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.postgres]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.postgres, pytest.mark.processes]
 
 
 @pytest.fixture

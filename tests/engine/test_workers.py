@@ -17,7 +17,7 @@ import pytest
 from tests.serving.conftest import postgres  # noqa: F401 - a fixture
 from tests.serving.server import ROOT, environment, manage
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.postgres]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.postgres, pytest.mark.processes]
 
 
 @pytest.fixture

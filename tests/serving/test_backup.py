@@ -16,7 +16,7 @@ from tests.serving.desk import Person, make_people
 from tests.serving.server import environment, free_port, manage, serving
 from tests.serving.test_move_to_postgres import approve_to_the_end, submit
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.processes]
 
 #: What must hold whatever happened: the audit, and L1.
 LAWS = """

@@ -12,7 +12,7 @@ from tests.serving.conftest import Redis
 from tests.serving.desk import Person, make_people
 from tests.serving.server import serving
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.redis]
+pytestmark = [pytest.mark.timeout(400), pytest.mark.redis, pytest.mark.processes]
 
 
 def test_decisions_and_open_pages_do_without_redis_and_take_it_up_again(tmp_path: Path, redis: Redis) -> None:

@@ -14,7 +14,7 @@ from tests.chaos.script import EFFECTS, RULES
 from tests.serving.desk import Person, make_people
 from tests.serving.server import serving
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.processes]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.serving.conftest import missing
 from tests.serving.desk import Person, make_people
 from tests.serving.server import RunningServer, environment, free_port, manage, serving
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.postgres]
+pytestmark = [pytest.mark.timeout(400), pytest.mark.postgres, pytest.mark.processes]
 
 #: Every row of every table, digested; what `migrate` makes beside the rows is left to it.
 EVERYTHING = """

@@ -12,7 +12,7 @@ import pytest
 
 from tests.serving.server import environment, free_port, manage, serving
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.processes]
 
 
 def test_the_demo_reaches_its_gate_and_a_clean_stop_loses_nothing(tmp_path: Path) -> None:

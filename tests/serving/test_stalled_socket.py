@@ -19,7 +19,7 @@ from tests.benchmarks.server import memory_mb
 from tests.serving.desk import Person, make_people
 from tests.serving.server import RunningServer, manage, serving
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.processes]
 
 STALLED = 8
 

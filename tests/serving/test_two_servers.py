@@ -18,7 +18,7 @@ from tests.serving.conftest import Redis
 from tests.serving.desk import Person, make_people, token_in
 from tests.serving.server import RunningServer, serving
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.postgres]
+pytestmark = [pytest.mark.timeout(400), pytest.mark.postgres, pytest.mark.processes]
 
 AT_ONCE = 50
 
