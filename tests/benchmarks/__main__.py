@@ -44,7 +44,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MODULES)}; all but size when left out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there as well")
-    parser.add_argument("--check", action="store_true", help="fail when a kept figure is 20 % worse than last time")
+    parser.add_argument("--check", action="store_true", help="fail when a kept figure is 20 %% worse than last time")
     parser.add_argument("--record", metavar="RELEASE", help="keep this run's ratios as those of a release")
     size = parser.add_argument_group("size")
     size.add_argument("--sessions", type=int, metavar="N", default=10_000, help="how many, held against 1,000; 10,000")
