@@ -20,7 +20,7 @@ django_application = get_asgi_application()
 from clm_site.installation.occupancy import occupied  # noqa: E402
 from clm_site.routing import sockets  # noqa: E402
 from sessions_app import engine as switch  # noqa: E402
-from sessions_app import streams  # noqa: E402
+from sessions_app import garbage, streams  # noqa: E402
 from sessions_app.following import Follower  # noqa: E402
 from sessions_app.inprocess import Engine  # noqa: E402
 
@@ -56,6 +56,7 @@ class WithEngine:
                 engine = Follower() if switch.scaled() else Engine()
                 await engine.start()
                 self._engine = engine
+                garbage.leave_what_stays()
 
     async def stop(self) -> None:
         """End the streams, stop the engine and give its runs back."""

@@ -18,7 +18,7 @@ from django.conf import settings
 from procrastinate.job_context import AbortReason, JobContext
 from procrastinate.worker import Worker as JobWorker
 
-from sessions_app import deferred, engine, postgres, recovery
+from sessions_app import deferred, engine, garbage, postgres, recovery
 from sessions_app.drives import Drives
 from sessions_app.models import Run
 from sessions_app.steps import in_database
@@ -67,6 +67,7 @@ class Worker(Drives):
         await self._open()
         await self._resources.enter_async_context(self._app.open_async())
         engine.started(self)
+        garbage.leave_what_stays()
         self._beating = asyncio.create_task(self._beat_for_ever(), name="clm-beat")
         self._fetching = [
             asyncio.create_task(self._fetch_for_ever(deferred.RUNS, self.limit), name="clm-runs"),

@@ -28,7 +28,7 @@ from langgraph.types import Command, Durability
 
 from approvals_app.models import Gate
 from approvals_app.states import Channel
-from sessions_app import signals
+from sessions_app import garbage, signals
 from sessions_app.agents import config, models, risk
 from sessions_app.agents.checkpointer import _sqlite
 from sessions_app.agents.context import Report, RunContext, Usage
@@ -209,6 +209,7 @@ async def sides() -> AsyncIterator[tuple[Bare, Bare, Clm]]:
 
     engine = Engine(limit=AT_ONCE)
     await engine.start()
+    garbage.leave_what_stays()
     post_save.connect(gate_saved, sender=Gate, weak=False)
     signals.session_ended.connect(session_ended, weak=False)
     try:

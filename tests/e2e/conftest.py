@@ -171,7 +171,7 @@ def browser() -> Iterator[Browser]:
 
 Person = Callable[[str], Page]
 #: What the browser itself says of an answer of 409 or 422, and of a server that is away for a moment.
-EXPECTED = ("Failed to load resource", "WebSocket connection to", "htmx:ws:error")
+EXPECTED = ("Failed to load resource", "WebSocket connection to", "htmx:ws:error", "htmx:error: Failed to fetch")
 
 
 @pytest.fixture
