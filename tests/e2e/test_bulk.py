@@ -37,6 +37,10 @@ def test_what_is_picked_is_listed_asked_for_and_decided_one_by_one(desk: Desk, p
     expect(bar).to_contain_text("1 of local_remediation:apply_fix")
     bob.locator("#rows input[data-tool='vault:rotate']").click()
     expect(bar).to_contain_text("Only gates of one tool go together")
+    with bob.expect_response("**/approvals/"):
+        bob.evaluate("document.body.dispatchEvent(new CustomEvent('desk:queue'))")
+    expect(bob.locator("#queue.htmx-request")).to_have_count(0)
+    expect(bar).to_contain_text("Only gates of one tool go together")
     expect(bob.locator("#rows input[data-tool='vault:rotate']")).not_to_be_checked()
     bob.locator(f"#pick-{ids['login']}").check()
     expect(bar).to_contain_text("One is high risk: those are approved one at a time.")

@@ -7,7 +7,7 @@ import signal
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, WebSocketRoute, expect
+from playwright.sync_api import APIResponse, Browser, Page, Route, WebSocketRoute, expect
 
 from tests.e2e.conftest import Desk, Person, approve, sign_in
 
@@ -69,8 +69,20 @@ def test_an_empty_rejection_asks_for_a_reason_and_leaves_the_cursor_there(desk: 
     bob = person("bob")
     expect(bob.locator("#rows > .row")).to_have_count(1)
     bob.locator("#rows > .row").get_by_role("link").click()
+    expect(bob.locator("h1")).to_contain_text("wants to")
     expect(bob.locator("#live")).to_contain_text("live")
+    # A card that is on its way already, and comes after the answer, takes away nothing of what the answer says.
+    late: list[tuple[Route, APIResponse]] = []
+    bob.route("**/approvals/*/", lambda route: late.append((route, route.fetch())), times=1)
+    number = urlsplit(bob.url).path.split("/")[-2]
+    bob.evaluate(f"document.body.dispatchEvent(new CustomEvent('desk:gate-{number}'))")
+    while not late:
+        bob.wait_for_timeout(50)
     bob.get_by_role("button", name="Reject").click()
+    expect(bob.locator("#words-wrong")).to_contain_text("Say why")
+    route, answer = late[0]
+    route.fulfill(response=answer)
+    expect(bob.locator("#gate.htmx-request")).to_have_count(0)
     expect(bob.locator("#words-wrong")).to_contain_text("Say why")
     expect(bob.locator("#words")).to_be_focused()
     bob.keyboard.type("it heals by itself")

@@ -241,6 +241,16 @@ const keepTyped = () => {
   $("#kept").hidden = false;
 };
 
+// A card that was asked for before the form was answered knows nothing of what the answer says is wrong.
+const asked = new WeakMap(); // request -> since when it is under way
+let answered = 0;
+document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => asked.set(ctx, performance.now()));
+document.addEventListener("htmx:before:swap", (event) => {
+  const { ctx } = event.detail;
+  if (ctx.sourceElement?.id === "decision") answered = performance.now();
+  else if (ctx.sourceElement?.id === "gate" && asked.get(ctx) < answered) event.preventDefault();
+});
+
 // What has the focus on the card may leave with a swap; then reading begins at the heading again.
 let held = false;
 document.addEventListener("htmx:before:swap", () => { held = $("#gate")?.contains(document.activeElement) ?? false; });

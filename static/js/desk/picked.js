@@ -5,6 +5,7 @@ import { onEscape, onKey, typing } from "./keys.js";
 import { rowOf, waits } from "./rows.js";
 
 const chosen = new Map(); // gate -> its tool and risk
+let refused = ""; // why the last tick was not taken, until the next one
 const boxes = () => $$("#rows input[name=gate]");
 const bar = () => $("#bulk");
 
@@ -24,19 +25,19 @@ const show = () => {
   const dangerous = [...chosen.values()].filter(({ alone }) => alone).length;
   say($(".bulk-count", form), `${chosen.size} of ${tool}`);
   $("button[value=approve]", form).disabled = dangerous > 0;
-  say($(".bulk-why", form), dangerous ? `${dangerous === 1 ? "One is" : `${dangerous} are`} high risk: those are approved one at a time.` : "");
+  say($(".bulk-why", form), refused || (dangerous ? `${dangerous === 1 ? "One is" : `${dangerous} are`} high risk: those are approved one at a time.` : ""));
 };
 
 document.addEventListener("change", ({ target: box }) => {
   if (box.name !== "gate" || !rowOf(box) || !bar()) return;
+  refused = box.checked ? refusal(box) : "";
   if (!box.checked) {
     chosen.delete(box.value);
   } else {
-    const why = refusal(box);
-    if (why) {
+    if (refused) {
       box.checked = false;
-      say($(".bulk-why", bar()), why);
-      announce(why);
+      show();
+      announce(refused);
       return;
     }
     chosen.set(box.value, { tool: box.dataset.tool, alone: box.dataset.alone !== undefined });
@@ -49,6 +50,7 @@ document.addEventListener("reset", ({ target }) => {
   if (target.id !== "bulk") return;
   const inside = target.contains(document.activeElement);
   chosen.clear();
+  refused = "";
   setTimeout(() => {
     show();
     if (inside) $("#rows .row .cell-main")?.focus();
