@@ -10,8 +10,11 @@ from typing import Any, NoReturn
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
+from django.urls import resolve, reverse
 from django.utils.datastructures import MultiValueDict
+from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI, Swagger
 from ninja.openapi.schema import REF_TEMPLATE, OpenAPISchema
 from ninja.parser import Parser
@@ -26,6 +29,7 @@ from sessions_app import redaction
 from sessions_app.api import router as sessions
 from sessions_app.exceptions import BadRequest
 from sessions_app.schemas import ErrorAnswer
+from sessions_app.triggers_api import router as triggers
 
 #: Deeper than anything that is meant, and far from where Python's own limits begin.
 MAX_DEPTH = 60
@@ -131,3 +135,12 @@ api.add_router("", bulk)
 api.add_router("", gates)
 api.add_router("", questions)
 api.add_router("", together)
+api.add_router("", triggers)
+
+
+@csrf_exempt
+def trigger_at_root(request: HttpRequest, name: str) -> HttpResponseBase:
+    """Answer `/triggers/<name>` as the contract's path does, for senders that know no prefix."""
+    request.resolver_match = match = resolve(reverse("api-v1:start_by_trigger", args=[name]))
+    answer: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
+    return answer

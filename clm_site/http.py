@@ -26,6 +26,8 @@ from sessions_app.exceptions import BadRequest, ClmError, Invalid, NotFound, Too
 
 log = logging.getLogger("clm.api")
 
+#: Where the API is; triggers are called at the root as well.
+PATHS = ("/api/", "/triggers/")
 #: The probes at the root speak the API's language too.
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -171,7 +173,7 @@ def shape_errors(api: NinjaAPI) -> None:
 
 def in_contract(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
     """Return the answer, or where Django itself answers an API path with an error page, that error in the shape."""
-    if response.status_code < 400 or not (request.path.startswith("/api/") or request.path in PROBES):
+    if response.status_code < 400 or not (request.path.startswith(PATHS) or request.path in PROBES):
         return response
     if response.streaming or response.get("Content-Type", "").startswith("application/json"):
         return response

@@ -9,7 +9,7 @@ from django.views.generic import RedirectView
 
 from approvals_app.preferences import preferences
 from clm_site import health, metrics, views
-from clm_site.api import api
+from clm_site.api import api, trigger_at_root
 
 admin.site.site_header = admin.site.site_title = "CLM administration"
 admin.site.index_title = "What is on record"
@@ -25,6 +25,7 @@ urlpatterns = [
     path("sign-out/", LogoutView.as_view(), name="sign_out"),
     path("admin/", admin.site.urls),
     path("api/v1/", api.urls),
+    path("triggers/<str:name>", trigger_at_root),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("metrics", metrics.metrics, name="metrics"),

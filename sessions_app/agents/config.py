@@ -14,6 +14,7 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -54,6 +55,9 @@ PROVIDERS: Mapping[str, str] = {
 }
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,80}")
+#: Where most senders sign.
+DEFAULT_HEADER = "X-Hub-Signature-256"
 _ENVIRONMENT = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _SECRET = re.compile(
     r"(^|[_-])(api[_-]?key|key|secret|password|passwd|token|authorization|credentials?)$", re.IGNORECASE
@@ -212,6 +216,37 @@ class Limits(Table):
     max_query_chars: int = Field(ge=1, le=1_000_000)
 
 
+class Trigger(Table):
+    """`[triggers.<name>]`: the session that a webhook starts; `{way.into.it}` stands for what its body has there."""
+
+    query: str = Field(min_length=1)
+    environment: str = Field(min_length=1)
+    graph: str = Field(default="incident", min_length=1)
+    when: dict[str, str] = Field(default_factory=dict)
+    key: str = ""
+    secret_env: str | None = None
+    signature_header: str = DEFAULT_HEADER
+
+    @field_validator("secret_env")
+    @classmethod
+    def _name_of_variable(cls, value: str | None) -> str | None:
+        return value if value is None else _variable(value)
+
+    @field_validator("signature_header")
+    @classmethod
+    def _header(cls, value: str) -> str:
+        if not _HEADER.fullmatch(value):
+            raise ValueError(f'must be the name of a header: write for example "{DEFAULT_HEADER}"')
+        return value
+
+    @field_validator("query", "environment", "key")
+    @classmethod
+    def _whole_places(cls, value: str) -> str:
+        if re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", value)):
+            raise ValueError('has a brace that is alone: write places as "{labels.service}"')
+        return value
+
+
 class Ui(Table):
     """`[ui]`: the name over the door, and the texts that a person can pick instead of writing."""
 
@@ -277,6 +312,7 @@ class Config(Table):
     approvals: Approvals
     limits: Limits
     redaction: Redaction
+    triggers: dict[str, Trigger] = Field(default_factory=dict)
     ui: Ui
     tools: dict[str, ToolWords]
 
@@ -310,7 +346,8 @@ def load(path: Path | None = None, *, own_graphs: bool = False) -> Config:
         config = Config.model_validate(tables)
     except ValidationError as error:
         raise ConfigError(*_distinct(_complaint(blamed, details) for details in error.errors())) from None
-    if problems := list(_distinct(_unknown_names(own, shipped, config, own_graphs=own_graphs))):
+    unfit = chain(_unknown_names(own, shipped, config, own_graphs=own_graphs), _unfit_triggers(own, config))
+    if problems := list(_distinct(unfit)):
         raise ConfigError(*problems)
     config._sources = (own, shipped)
     return config
@@ -453,6 +490,18 @@ def _unknown_names(own: Source, shipped: Source, config: Config, *, own_graphs: 
                     (*way, "environments"),
                     f"{environment!r} is no environment{_closest(environment, config.environments.names)}",
                 )
+
+
+def _unfit_triggers(own: Source, config: Config) -> Iterator[Problem]:
+    """Yield a problem for every trigger that nothing could call, or that names an environment that does not exist."""
+    for name, trigger in config.triggers.items():
+        if not _ENVIRONMENT.fullmatch(name):
+            text = "must be lower-case letters, digits, - and _, at most 40 of them: it stands in an address."
+            yield own.problem(("triggers", name), text)
+        if "{" not in trigger.environment and trigger.environment not in config.environments.names:
+            close = _closest(trigger.environment, config.environments.names)
+            text = f"{trigger.environment!r} is no environment{close}"
+            yield own.problem(("triggers", name, "environment"), text)
 
 
 def _closest(name: str, known: Iterable[str]) -> str:

@@ -159,6 +159,7 @@ def test_a_whole_session_has_finished_turns_calls_and_a_page_of_events(local, ma
     row, _ = ToolCall.enter(
         session_id=session.pk,
         run_id=run.pk,
+        attempt=run.attempt,
         agent="triage",
         tool_call_id="call-of-triage-1",
         tool="local_observability:get_metrics",

@@ -94,7 +94,6 @@ def test_an_upload_is_no_body(db):
         "/sessions/nothing/retry/preview",
         "/sessions/recent/full",
         "/gates/1",
-        "/triggers/github",
         "/nothing",
         "/sessions/",
         "/",
