@@ -85,6 +85,10 @@ class ConcurrentRun(Conflict):
     """The session has a run already; wait for it, or stop the session first."""
 
 
+class LeaseLost(ClmError):
+    """The run is no longer this worker's: another drives it, or it is over."""
+
+
 class ToolRefused(ClmError):
     """The call was not run: no approving decision holds for it."""
 

@@ -163,6 +163,10 @@ class RunQuerySet(models.QuerySet["Run"]):
             Case(When(kind=RunKind.RESUME, then=Value(0)), default=Value(1), output_field=IntegerField()), "pk"
         )
 
+    def driven(self, run_id: int, attempt: int) -> RunQuerySet:
+        """Keep the run where this attempt at it is under way: nobody has taken it since, and it has not ended."""
+        return self.filter(pk=run_id, attempt=attempt, status=RunStatus.RUNNING)
+
     def stalled(self, *, workers: Iterable[str] = ()) -> RunQuerySet:
         """Return running runs whose lease is over, or whose worker is one of the dead `workers`."""
         return self.filter(status=RunStatus.RUNNING).filter(

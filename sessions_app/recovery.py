@@ -17,6 +17,7 @@ from langchain_core.runnables import RunnableConfig
 from sessions_app import engine, signals
 from sessions_app.agents import registry
 from sessions_app.models import Run
+from sessions_app.querysets import RunQuerySet
 from sessions_app.states import RunStatus
 
 log = logging.getLogger("clm.sweep")
@@ -91,13 +92,17 @@ def _is_dead(worker: str) -> bool:
 
 
 def at_rest(*, after: int = 0) -> list[Run]:
-    """Return the next runs whose checkpoints to read: those that paused a while ago and went no further.
+    """Return the next runs whose checkpoints to read."""
+    return list(_readable().filter(pk__gt=after)[:SLICE])
+
+
+def _readable() -> RunQuerySet:
+    """Return the runs that paused a while ago and went no further, oldest first, with their sessions.
 
     One of a graph that this process does not have is left out: nothing here could read where it stands.
     """
     since = timezone.now() - timedelta(seconds=REST * settings.CLM_SWEEP_SECONDS)
-    rows = Run.objects.at_rest(since=since).filter(pk__gt=after, session__graph__in=registry.names())
-    return list(rows.select_related("session")[:SLICE])
+    return Run.objects.at_rest(since=since).filter(session__graph__in=registry.names()).select_related("session")
 
 
 async def read(runs: list[Run], saver: registry.Saver) -> list[Seen]:
@@ -141,8 +146,7 @@ def slice_of(tick: int) -> list[Run]:
 
     Workers take turns at the sweep, and so go round together without remembering anything.
     """
-    since = timezone.now() - timedelta(seconds=REST * settings.CLM_SWEEP_SECONDS)
-    runs = Run.objects.at_rest(since=since).select_related("session")
+    runs = _readable()
     slices = -(-runs.count() // SLICE)
     if not slices:
         return []

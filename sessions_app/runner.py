@@ -17,6 +17,8 @@ from sessions_app.agents import checkpoints, registry
 from sessions_app.agents.answers import arrived
 from sessions_app.agents.context import RunContext
 from sessions_app.agents.journal import DatabaseJournal
+from sessions_app.exceptions import LeaseLost
+from sessions_app.lease import Lease, holding
 from sessions_app.models import Run
 from sessions_app.states import RunKind
 from sessions_app.steps import connected, in_database
@@ -44,11 +46,16 @@ async def execute(run: Run, saver: registry.Saver) -> None:
 
     Cancelling the call leaves the row as it is: whoever cancels says what becomes of the run.
     """
+    lease = Lease(run)
     async with connected():
-        renewing = asyncio.create_task(_renew(run, asyncio.current_task()))
+        renewing = asyncio.create_task(_renew(run, lease, asyncio.current_task()))
         try:
             try:
-                snapshot = await _drive(run, saver)
+                with holding(lease):
+                    snapshot = await _drive(run, saver)
+            except LeaseLost:
+                # Whoever has it now goes on from the last checkpoint.
+                log.warning("%s is no longer this worker's: it stopped", run)
             except Exception as error:
                 log.exception("%s failed", run)
                 if disk.is_full(error):
@@ -83,6 +90,7 @@ async def _drive(run: Run, saver: registry.Saver) -> StateSnapshot:
     context = RunContext(
         session_id=session.pk,
         run_id=run.pk,
+        attempt=run.attempt,
         environment=session.environment,
         query=session.query,
         journal=DatabaseJournal(),
@@ -156,12 +164,12 @@ def as_json(found: Any) -> dict[str, Any]:
     }
 
 
-async def _renew(run: Run, driving: asyncio.Task[Any] | None) -> None:
+async def _renew(run: Run, lease: Lease, driving: asyncio.Task[Any] | None) -> None:
     """Hold the lease while the graph runs; a run that is no longer ours is cancelled."""
     while True:
         await asyncio.sleep(settings.CLM_LEASE_SECONDS / 3)
         try:
-            held = await in_database(run.renew)
+            held = await lease.renew()
         except Exception:
             log.exception("The lease of %s could not be renewed; trying again", run)
             continue

@@ -63,6 +63,7 @@ def make_resting_gate(world: World, make_session: Callable[..., Session]) -> Cal
                 row, _ = ToolCall.enter(
                     session_id=session.pk,
                     run_id=run.pk,
+                    attempt=run.attempt,
                     agent="resolution",
                     tool_call_id=one["value"]["tool_call_id"],
                     tool=TOOL,

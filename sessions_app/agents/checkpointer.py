@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
+from functools import wraps
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from django.conf import settings
 from django.db import connection
@@ -16,7 +17,11 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from sessions_app import postgres
 from sessions_app.exceptions import Unavailable
+from sessions_app.lease import still_held
 from sessions_app.steps import in_database
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 #: The one type of ours that an agent's own checkpoint may hold; everything else in it is plain data.
 SERDE = JsonPlusSerializer(allowed_msgpack_modules=[("sessions_app.agents.context", "Report")])
@@ -31,13 +36,27 @@ async def open_checkpointer() -> AsyncIterator[BaseCheckpointSaver[str]]:
     """Yield the checkpointer of this installation for the running loop.
 
     On PostgreSQL its tables must be there: `migrate` makes them, once for all processes. Raises Unavailable without.
+    A drive that has lost its run writes nothing with it: that raises LeaseLost.
     """
-    if connection.vendor == "postgresql":
-        async with _postgres() as saver:
-            yield saver
-    else:
-        async with _sqlite(settings.CLM_DATA_DIR / "checkpoints.sqlite3") as saver:
-            yield saver
+    here = _postgres() if connection.vendor == "postgresql" else _sqlite(settings.CLM_DATA_DIR / "checkpoints.sqlite3")
+    async with here as saver:
+        yield fenced(saver)
+
+
+def fenced(saver: BaseCheckpointSaver[str]) -> BaseCheckpointSaver[str]:
+    """Return the same checkpointer, with which a drive writes only while it holds its run (lease.py)."""
+    for name in ("aput", "aput_writes"):
+        setattr(saver, name, _while_held(getattr(saver, name)))
+    return saver
+
+
+def _while_held(write: Callable[_P, Awaitable[_R]]) -> Callable[_P, Awaitable[_R]]:
+    @wraps(write)
+    async def held(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        await still_held()
+        return await write(*args, **kwargs)
+
+    return held
 
 
 @asynccontextmanager

@@ -89,11 +89,13 @@ class Drive:
 class RunContext:
     """The LangGraph runtime context of one run (`context_schema` of every CLM graph).
 
-    `environment` is where the session's incident is; `query` what the requester wrote.
+    `attempt` tells this drive of the run from an earlier one whose worker was lost; `environment` is where the
+    session's incident is; `query` what the requester wrote.
     """
 
     session_id: str
     run_id: int
+    attempt: int
     environment: str
     query: str
     journal: Journal

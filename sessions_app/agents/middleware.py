@@ -23,7 +23,7 @@ from sessions_app.agents import config, facts, risk
 from sessions_app.agents.context import RunContext
 from sessions_app.agents.tool_call_ids import unique_tool_call_ids
 from sessions_app.agents.tools import ToolSpec, public_name
-from sessions_app.exceptions import ToolRefused
+from sessions_app.exceptions import LeaseLost, ToolRefused
 from sessions_app.models import ToolCall
 from sessions_app.states import CallStatus
 from sessions_app.steps import in_database
@@ -161,6 +161,7 @@ class Judge(AgentMiddleware[Any, Any]):
         row, new = ToolCall.enter(
             session_id=context.session_id,
             run_id=context.run_id,
+            attempt=context.attempt,
             agent=self._agent,
             tool_call_id=call_id,
             tool=tool,
@@ -210,7 +211,7 @@ class Ledger(AgentMiddleware[Any, Any]):
         except GraphBubbleUp:
             await in_database(row.give_back)
             raise
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, LeaseLost):
             cut_off = row.give_back if row.idempotent else row.settle_unknown
             await in_database(cut_off)
             raise
@@ -242,13 +243,10 @@ def _ready(
         raise ToolRefused(f"{tool} was not run: nothing judged it.")
     row = ToolCall.objects.get(pk=context.drive.rows[call_id])
     if row.status == CallStatus.EXECUTING and call_id not in context.drive.claimed:
-        if row.idempotent:
-            row.give_back()
-        else:
-            row.settle_unknown()
+        row.take_over(run_id=context.run_id, attempt=context.attempt)
     if row.status in {CallStatus.APPROVED, CallStatus.PENDING_APPROVAL, CallStatus.REJECTED, CallStatus.EXPIRED}:
         try:
-            row.claim(run_id=context.run_id, tool=tool, args=args, facts=facts_now)
+            row.claim(run_id=context.run_id, attempt=context.attempt, tool=tool, args=args, facts=facts_now)
         except ToolRefused as refused:
             row.refuse(refused.text)
             raise

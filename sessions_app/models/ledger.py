@@ -12,19 +12,19 @@ from sessions_app import chain
 from sessions_app.agents import facts as drift
 from sessions_app.agents.context import Judgement, Report, Usage
 from sessions_app.agents.facts import Reading
-from sessions_app.exceptions import ToolRefused
+from sessions_app.exceptions import LeaseLost, ToolRefused
 from sessions_app.models.event import SessionEvent, log_transaction
 from sessions_app.models.run import Run
 from sessions_app.querysets import ToolCallQuerySet
 from sessions_app.statements import insert, swap
-from sessions_app.states import CallStatus, RunStatus
+from sessions_app.states import CallStatus
 from sessions_app.storable import storable
 
 #: Asked before every tool call; built anew by the ORM it would take many times as long.
 _LOOK_UP = (
     "SELECT run.thread_id, row.id FROM sessions_app_run run LEFT JOIN sessions_app_toolcall row "
     "ON row.session_id = run.session_id AND row.thread_id = run.thread_id AND row.tool_call_id = %s "
-    "WHERE run.id = %s AND run.status = 'running'"
+    "WHERE run.id = %s AND run.status = 'running' AND run.attempt = %s"
 )
 
 
@@ -160,6 +160,8 @@ class ToolCall(models.Model):
                 condition=models.Q(status__in=[str(CallStatus.APPROVED), str(CallStatus.EXECUTING)]),
             ),
             models.Index(fields=["status", "approved_at"], name="tool_call_outcome"),
+            # What became of calls that a decision let run, for the queue's tabs.
+            models.Index(fields=["status", "id"], name="tool_call_let_run", condition=models.Q(grant__isnull=False)),
         ]
 
     def __str__(self) -> str:
@@ -203,6 +205,7 @@ class ToolCall(models.Model):
         *,
         session_id: str,
         run_id: int,
+        attempt: int,
         agent: str,
         tool_call_id: str,
         tool: str,
@@ -213,12 +216,11 @@ class ToolCall(models.Model):
     ) -> tuple[ToolCall, bool]:
         """Return the call's row and whether it is new: judged now, or as it was judged when first seen.
 
-        A new call that needs no approval is claimed by the same insert. Raises ToolRefused when the run is over.
+        A new call that needs no approval is claimed by the same insert. Raises LeaseLost when this attempt at the run
+        is not under way any more: another drives it, or it is over.
         """
         digest = call_digest(tool, args)
-        thread_id, known_as = cls._look_up(run_id, tool_call_id)
-        if thread_id is None:
-            raise ToolRefused(f"{tool} was not run: its run is over.")
+        thread_id, known_as = cls._look_up(run_id, attempt, tool_call_id)
         if known_as is not None:
             known = cls.objects.get(pk=known_as)
             if known.digest != digest:
@@ -250,11 +252,14 @@ class ToolCall(models.Model):
         return row, True
 
     @staticmethod
-    def _look_up(run_id: int, tool_call_id: str) -> tuple[str | None, int | None]:
+    def _look_up(run_id: int, attempt: int, tool_call_id: str) -> tuple[str, int | None]:
         """Return the running run's thread, and the key of the call's row on it if there is one."""
         with connection.cursor() as cursor:
-            cursor.execute(_LOOK_UP, [tool_call_id, run_id])
-            return cursor.fetchone() or (None, None)
+            cursor.execute(_LOOK_UP, [tool_call_id, run_id, attempt])
+            found: tuple[str, int | None] | None = cursor.fetchone()
+        if found is None:
+            raise LeaseLost
+        return found
 
     def keep_facts(self, reading: Reading) -> None:
         """Write down the facts that the call is proposed on, for the gate that asks about it."""
@@ -262,8 +267,13 @@ class ToolCall(models.Model):
             facts=reading
         )
 
-    def claim(self, *, run_id: int, tool: str, args: dict[str, Any], facts: Reading | None = None) -> None:
+    def claim(
+        self, *, run_id: int, attempt: int, tool: str, args: dict[str, Any], facts: Reading | None = None
+    ) -> None:
         """Take the call for execution as it is about to run, or raise ToolRefused and say why.
+
+        Where this attempt at the run is not under way any more, it is not for this drive to say what becomes of the
+        call: it raises LeaseLost.
 
         For a gated call every word of the grant must hold now: the decision, the digest of what it approved, the
         rule's version, the time until which it may run, and the facts it was approved on (`facts`: as just read).
@@ -272,19 +282,25 @@ class ToolCall(models.Model):
         with log_transaction():
             # One instant is both held against the grant's end and written down: no call starts after it.
             now = timezone.now()
-            why = self._why_not(run_id, tool, args, now) or self._why_not_on(facts)
+            self._must_be_ours(run_id, attempt)
+            why = self._why_not(tool, args, now) or self._why_not_on(facts)
             took = not why and self._swap(CallStatus.APPROVED, status=CallStatus.EXECUTING, started_at=now)
             if took and self.grant:
                 self._log_dispatched(self.grant)
         if self.overdue(now):
             self.lapse(f"its approval expired at {self.runs_until:%H:%M:%S} UTC")
-        if not took:
-            raise ToolRefused(f"{tool} was not run: {why or 'the call was claimed elsewhere'}.")
         self.refresh_from_db()
+        if not (took or why) and self.status == CallStatus.EXECUTING:
+            raise LeaseLost(f"{tool} was claimed by another drive of the run.")
+        if not took:
+            raise ToolRefused(f"{tool} was not run: {why or f'the call is {self.get_status_display()}'}.")
 
-    def _why_not(self, run_id: int, tool: str, args: dict[str, Any], now: datetime) -> str:
-        if not Run.objects.filter(pk=run_id, status=RunStatus.RUNNING).exists():
-            return "its run is over"
+    @staticmethod
+    def _must_be_ours(run_id: int, attempt: int) -> None:
+        if not Run.objects.driven(run_id, attempt).exists():
+            raise LeaseLost
+
+    def _why_not(self, tool: str, args: dict[str, Any], now: datetime) -> str:
         if self.lapsed:
             return "its approval has expired"
         if self.status != CallStatus.APPROVED:
@@ -311,6 +327,18 @@ class ToolCall(models.Model):
         if drift.fingerprint(now) == drift.fingerprint(approved_on):
             return ""
         return f"{drift.OVERTAKEN}: {drift.in_words(approved_on, now)}"
+
+    def take_over(self, *, run_id: int, attempt: int) -> None:
+        """Say what becomes of a claim that an earlier drive left behind. Raises LeaseLost, as `claim` does.
+
+        A call that may safely run again can be claimed anew; of any other, nobody knows whether it ran.
+        """
+        with log_transaction():
+            self._must_be_ours(run_id, attempt)
+            if self.idempotent:
+                self.give_back()
+            else:
+                self.settle_unknown()
 
     def settle(self, *, result: str = "", error: str = "", result_kind: str, latency_ms: int) -> None:
         """Record how the call ended, with its event. Only a claimed call can be settled, and only once."""
@@ -415,7 +443,8 @@ class ToolCall(models.Model):
             row.lapse("the session ended before it ran")
 
     def _swap(self, old: CallStatus, **changes: Any) -> bool:
-        return swap(ToolCall, {"pk": self.pk, "status": old}, **changes)
+        # Whose claim it is: a drive that was cut off must not end the one that another made after it.
+        return swap(ToolCall, {"pk": self.pk, "status": old, "started_at": self.started_at}, **changes)
 
     def _answer(self, **changes: Any) -> None:
         ToolCall.objects.filter(pk=self.pk, status__in=[CallStatus.PENDING_APPROVAL, CallStatus.UNKNOWN]).update(

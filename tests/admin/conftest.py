@@ -71,6 +71,7 @@ def worked_on() -> Callable[..., Session]:
                 call, _ = ToolCall.enter(
                     session_id=session.pk,
                     run_id=run.pk,
+                    attempt=run.attempt,
                     agent="triage",
                     tool_call_id=f"call-{number}",
                     tool="local_observability:get_logs",

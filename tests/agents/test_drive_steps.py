@@ -89,6 +89,7 @@ async def test_the_context_changes_on_the_loop_alone(make_session: Any) -> None:
     context = RunContext(
         session_id=session.pk,
         run_id=run_id,
+        attempt=1,
         environment="dev",
         query="q",
         journal=DatabaseJournal(),

@@ -92,7 +92,7 @@ class Drive:
             **options,
         )
         self.context = RunContext(
-            session_id="INC-1", run_id=1, environment="staging", query="slow", journal=self.journal
+            session_id="INC-1", run_id=1, attempt=1, environment="staging", query="slow", journal=self.journal
         )
         self.config: Any = {"configurable": {"thread_id": "t"}}
         self.values: dict[str, Any] = {}

@@ -33,6 +33,7 @@ def enter(session: Any, call_id: str, tool: str, args: dict[str, Any]) -> ToolCa
     row, _ = ToolCall.enter(
         session_id=session.pk,
         run_id=run.pk,
+        attempt=run.attempt,
         agent="fixer",
         tool_call_id=call_id,
         tool=tool,
@@ -75,11 +76,17 @@ def test_each_call_of_a_batch_gets_its_own_grant_or_refusal_in_the_ledger(batch,
     }
     assert (rows["call-two"].grant, rows["call-two"].approval_rationale) == (None, "not the second")
     assert rows["call-three"].effective_args == {"target": "3b"}
+    ToolCall.objects.exclude(tool_call_id="call-two").update(status="executed")
+    for walk in (False, True):
+        # What was rejected did not fail; the rest of it ran.
+        assert Gate.objects.in_tab("executed", walk=walk).get() == batch
+        assert not Gate.objects.in_tab("failed", walk=walk).exists()
+    ToolCall.objects.exclude(tool_call_id="call-two").update(status="approved")
     run = batch.session.runs.latest("pk")
     with driven(run):
-        rows["call-one"].claim(run_id=run.pk, tool="lab:fix", args={"target": "one"})
+        rows["call-one"].claim(run_id=run.pk, attempt=run.attempt, tool="lab:fix", args={"target": "one"})
         with pytest.raises(ToolRefused, match="not the call that was approved"):
-            rows["call-three"].claim(run_id=run.pk, tool="lab:fix", args={"target": "three"})
+            rows["call-three"].claim(run_id=run.pk, attempt=run.attempt, tool="lab:fix", args={"target": "three"})
 
 
 def test_the_verdicts_are_kept_sealed_and_told(batch, bob):
@@ -123,16 +130,19 @@ def test_one_word_for_a_batch_decides_each_of_its_calls(batch, bob):
     assert set(ToolCall.objects.values_list("status", flat=True)) == {"rejected"}
 
 
-def test_a_grant_is_for_the_call_that_was_shown_whatever_the_ledger_says(make_session, make_gate, bob):
+@pytest.mark.parametrize(("tool", "args"), [("lab:fix", {"target": "everything"}), ("lab:drop", {"target": "one"})])
+def test_a_grant_is_for_the_call_that_was_shown_whatever_the_ledger_says(make_session, make_gate, bob, tool, args):
     session = make_session(status="in_progress")
-    row = enter(session, "call-x", "lab:fix", {"target": "everything"})
+    row = enter(session, "call-x", tool, args)
     shown = {"type": "tool_approval", "tool_call_id": "call-x", "name": "lab__fix", "args": {"target": "one"}}
     gate = make_gate(session, interrupts=[{"id": "x", "value": shown, "response_schema": None}])
     decide(gate, "approve", bob)
     row.refresh_from_db()
     run = session.runs.latest("pk")
     with driven(run), pytest.raises(ToolRefused, match="not the call that was approved"):
-        row.claim(run_id=run.pk, tool="lab:fix", args={"target": "everything"})
+        row.claim(run_id=run.pk, attempt=run.attempt, tool=tool, args=args)
+    row.refuse("it is not the call that was approved")
+    assert Gate.objects.in_tab("failed").get() == gate
 
 
 @pytest.mark.parametrize(("then", "status"), [("stop", "stopped"), ("escalate", "escalated")])

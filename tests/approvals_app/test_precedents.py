@@ -110,6 +110,7 @@ def test_the_arguments_say_where_their_values_were_seen(make_session, make_gate,
     from sessions_app.models import ToolCall
 
     session = make_session(status="in_progress", query="checkout answers slowly")
+    run = session.runs.get()
     for number, (tool, args, result) in enumerate(
         [
             ("local_observability:get_logs", {"service": "checkout"}, "pool-7 of node-12 is full"),
@@ -118,7 +119,8 @@ def test_the_arguments_say_where_their_values_were_seen(make_session, make_gate,
     ):
         row, _ = ToolCall.enter(
             session_id=session.pk,
-            run_id=session.runs.get().pk,
+            run_id=run.pk,
+            attempt=run.attempt,
             agent="triage",
             tool_call_id=f"reading-{number}",
             tool=tool,

@@ -138,7 +138,7 @@ class Drive:
             may_gate=lambda tool: tool.endswith(":apply_fix"),
         )
         self.context = RunContext(
-            session_id="INC-20260516-061", run_id=1, environment=environment, query=query, journal=self.notes
+            session_id="INC-20260516-061", run_id=1, attempt=1, environment=environment, query=query, journal=self.notes
         )
         self.input = {"query": query, "environment": environment, "state_overrides": overrides}
         self.values: dict[str, Any] = {}

@@ -34,7 +34,7 @@ from clm_site.context import desk
 from sessions_app import recovery
 from sessions_app.agents.context import Judgement
 from sessions_app.agents.registry import Outcome
-from sessions_app.exceptions import ConcurrentRun, ToolRefused, TransitionRefused
+from sessions_app.exceptions import ConcurrentRun, LeaseLost, ToolRefused, TransitionRefused
 from sessions_app.models import Run, Session, SessionEvent, ToolCall
 from sessions_app.states import ACTIVE_RUNS, OUTCOMES, TERMINAL, TRANSITIONS, SessionStatus
 from tests.conftest import question_interrupt, tool_interrupt
@@ -76,6 +76,7 @@ def interrupts_of(run: Run, kinds: list[str]) -> list[dict[str, Any]]:
             ToolCall.enter(
                 session_id=run.session_id,
                 run_id=run.pk,
+                attempt=run.attempt,
                 agent="resolution",
                 tool_call_id=value["tool_call_id"],
                 tool="local_remediation:apply_fix",
@@ -238,15 +239,23 @@ class Desk(RuleBasedStateMachine):
         assert gate.session.status == {"stop": "stopped", "escalate": "escalated"}[then]
 
     @precondition(lambda self: self.world.calls)
-    @rule(which=st.integers(0, 9))
-    def dispatch(self, which: int) -> None:
-        """A graph comes to one of its calls, asked about or not: the ledger lets an approved one through, once."""
+    @rule(which=st.integers(0, 9), late=st.booleans())
+    def dispatch(self, which: int, late: bool) -> None:
+        """A graph comes to one of its calls, asked about or not: the ledger lets an approved one through, once.
+
+        `late`: it is a drive whose worker was lost, and another has the run by now.
+        """
         row = self._one(ToolCall.objects.order_by("pk"), which)
         run = row.session.runs.filter(status="running").first() or row.session.runs.earliest("pk")
-        may = row.status == "approved" and run.status == "running" and row.runs_until > timezone.now()
+        ours = run.status == "running" and not late
+        may = row.status == "approved" and ours and row.runs_until > timezone.now()
         try:
-            row.claim(run_id=run.pk, tool=row.tool, args=row.args)
+            row.claim(run_id=run.pk, attempt=run.attempt - late, tool=row.tool, args=row.args)
+        except LeaseLost:
+            assert not ours
+            return
         except ToolRefused:
+            assert ours
             assert not may
             return
         assert may

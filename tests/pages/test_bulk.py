@@ -28,6 +28,7 @@ def make_risky(make_session, make_gate):
             ToolCall.enter(
                 session_id=session.pk,
                 run_id=run.pk,
+                attempt=run.attempt,
                 agent="resolution",
                 tool_call_id=asked["value"]["tool_call_id"],
                 tool=tool.replace("__", ":"),

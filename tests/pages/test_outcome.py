@@ -42,7 +42,7 @@ def claimed(gate: Gate) -> ToolCall:
     resume = gate.session.runs.get(status="pending")
     assert resume.claim("elsewhere:1:0")
     row = gate.session.tool_calls.get()
-    row.claim(run_id=resume.pk, tool=row.tool, args=row.args)
+    row.claim(run_id=resume.pk, attempt=resume.attempt, tool=row.tool, args=row.args)
     return row
 
 

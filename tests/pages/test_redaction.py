@@ -33,6 +33,7 @@ def gate(make_session: Any, make_gate: Any, alice: Any) -> Gate:
     row, _ = ToolCall.enter(
         session_id=session.pk,
         run_id=run.pk,
+        attempt=run.attempt,
         agent="triage",
         tool_call_id="reading",
         tool="local_observability:get_logs",

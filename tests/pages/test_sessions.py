@@ -26,6 +26,7 @@ def worked(session: Session, *, agent: str = "triage", key: str = "one", calls: 
             row, _ = ToolCall.enter(
                 session_id=session.pk,
                 run_id=run.pk,
+                attempt=run.attempt,
                 agent=agent,
                 tool_call_id=f"{key}-{number}",
                 tool="local_observability:get_logs",
