@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from autobahn.websocket.protocol import PreparedMessage
+from daphne.http_protocol import WebRequest
 from daphne.server import Server
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import reactor as _reactor
@@ -22,6 +23,8 @@ GOING_AWAY = 4012
 HANDSHAKE = 30
 #: How long requests in flight may take to end.
 PATIENCE = 8.0
+#: What waits for a slow reader.
+_HELD_BACK = frozenset({"websocket.send", "http.response.body"})
 
 
 @lru_cache(maxsize=32)
@@ -30,17 +33,56 @@ def _framed(text: str) -> bytes:
     return bytes(PreparedMessage(text.encode(), isBinary=False, applyMask=False, doNotCompress=True).payloadHybi)
 
 
-class Socket(WebSocketProtocol):  # type: ignore[misc]
-    """Daphne's socket, which frames a text once for everybody and makes its application wait for a slow reader.
+class HeldBack:
+    """What is written to a client that reads too slowly: it waits in the application. Twisted says when, past 64 kB.
 
     Plain Daphne keeps whatever a client leaves unread, without a bound.
     """
 
+    #: Set while the client reads as fast as it is written to.
+    flowing: asyncio.Event
+
+    def pauseProducing(self) -> None:
+        """Hold what is sent from now on back in the application."""
+        self.flowing.clear()
+
+    def resumeProducing(self) -> None:
+        """Let it go on."""
+        self.flowing.set()
+
+    def stopProducing(self) -> None:
+        """Let it find out that the client is gone."""
+        self.flowing.set()
+
+    def connectionLost(self, reason: Any) -> None:
+        """Let go of whoever waits for the client."""
+        self.flowing.set()
+        super().connectionLost(reason)  # type: ignore[misc]
+
+
+class Request(HeldBack, WebRequest):  # type: ignore[misc]
+    """Daphne's request, which holds back an answer that comes in parts: an event stream, a long file."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+        super().__init__(*args, **kwargs)
+
+    def handle_reply(self, message: dict[str, Any]) -> None:
+        """Be told by the transport when it holds too much, until the last part."""
+        going_on = message["type"] == "http.response.body" and message.get("more_body", False)
+        if going_on and self.producer is None and self.channel is not None:
+            self.registerProducer(self, True)
+        elif not going_on and self.producer is not None and self.channel is not None:
+            self.unregisterProducer()
+        super().handle_reply(message)
+
+
+class Socket(HeldBack, WebSocketProtocol):  # type: ignore[misc]
+    """Daphne's socket, which frames a text once for everybody."""
+
     #: Emptied when the server begins: Autobahn copies these from the factory to every socket, and prints them.
     CONFIG_ATTRS = WebSocketProtocol.CONFIG_ATTRS
-
-    #: Set while the client reads as fast as it is written to; Twisted says when not, past 64 kB of unread bytes.
-    flowing: asyncio.Event
 
     @classmethod
     def configure(cls, factory: Any) -> None:
@@ -60,29 +102,19 @@ class Socket(WebSocketProtocol):  # type: ignore[misc]
         self.transport.registerProducer(self, True)
         super().connectionMade()
 
-    def pauseProducing(self) -> None:
-        """Hold what is sent from now on back in the application."""
-        self.flowing.clear()
-
-    def resumeProducing(self) -> None:
-        """Let it go on."""
-        self.flowing.set()
-
-    def stopProducing(self) -> None:
-        """Let it find out that the client is gone."""
-        self.flowing.set()
-
-    def connectionLost(self, reason: Any) -> None:
-        """Let go of whoever waits for the client."""
-        self.flowing.set()
-        super().connectionLost(reason)
-
     def serverSend(self, content: Any, binary: bool = False) -> None:
         """Write a text's shared bytes; anything else goes Daphne's way."""
         if binary or self.state != self.STATE_OPEN:
             super().serverSend(content, binary)
         else:
             self.transport.write(_framed(content))
+
+
+def _with_requests(build: Callable[[Any], Any], address: Any) -> Any:
+    """Return the protocol of a new connection, which makes requests of ours."""
+    protocol = build(address)
+    protocol.requestFactory = Request
+    return protocol
 
 
 class DrainingServer(Server):  # type: ignore[misc]
@@ -124,7 +156,7 @@ class DrainingServer(Server):  # type: ignore[misc]
 
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
         """Send what the application says, when the client has read what was said before."""
-        if message["type"] == "websocket.send" and not protocol.flowing.is_set():
+        if message["type"] in _HELD_BACK and not protocol.flowing.is_set():
             await protocol.flowing.wait()
         await super().handle_reply(protocol, message)
 
@@ -134,6 +166,7 @@ class DrainingServer(Server):  # type: ignore[misc]
     # Life -------------------------------------------------------------------------------------------------------
 
     def _ready(self) -> None:
+        self.http_factory.buildProtocol = partial(_with_requests, self.http_factory.buildProtocol)
         Socket.configure(self.ws_factory)
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, lambda *_: reactor.callFromThread(self._drain_once))

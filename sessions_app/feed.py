@@ -98,37 +98,34 @@ def _start_sending(bell: dict[str, Any]) -> None:
 
 
 async def _send(bell: dict[str, Any]) -> None:
-    """Ring through the layer; where that is dead, ring for the listeners of this process alone.
+    """Ring for the listeners of this process, and through the layer for those of all others.
 
     A dead layer costs freshness, never correctness: every process follows the log itself (`Tail`), so all of them hear
     a poll later, and nobody waits for a connection that does not come.
     """
     global _dead_until
-    groups = _groups(bell)
+    _ring_here(bell)
     loop = asyncio.get_running_loop()
-    if loop.time() >= _dead_until:
-        layer = get_channel_layer()
-        try:
-            async with asyncio.timeout(PATIENCE):
-                for group in groups:
-                    if _heard(group):
-                        await layer.group_send(group, {"type": "feed.rang", **bell})
-        except Exception:  # each layer raises its own
-            _dead_until = loop.time() + REST
-            log.exception("The channel layer is dead; this process rings for its own pages for %g s", REST)
-        else:
-            _ring_here(bell, [group for group in groups if group in _here and not _here[group].connected])
-            return
-    _ring_here(bell, groups)
+    if loop.time() < _dead_until:
+        return
+    layer = get_channel_layer()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            for group in _groups(bell):
+                if _heard(group):
+                    await layer.group_send(group, {"type": "feed.rang", **bell})
+    except Exception:  # each layer raises its own
+        _dead_until = loop.time() + REST
+        log.exception("The channel layer is dead; this process rings for its own pages for %g s", REST)
 
 
 def _groups(bell: dict[str, Any]) -> list[str]:
     return [EVERYTHING, group_of(bell["session_id"])]
 
 
-def _ring_here(bell: dict[str, Any], groups: list[str]) -> None:
-    """Ring for the listeners of this process, past the layer."""
-    for group in groups:
+def _ring_here(bell: dict[str, Any]) -> None:
+    """Ring for the listeners of this process, past the layer; what comes through it as well is not heard again."""
+    for group in _groups(bell):
         if line := _here.get(group):
             line.ring(bell)
 
@@ -141,7 +138,6 @@ class _Line:
 
     def __init__(self, group: str) -> None:
         self.ears: set[Hear] = set()
-        self.connected = False
         self._group = group
         self._recent: OrderedDict[int, None] = OrderedDict()
         self._tried = asyncio.Event()
@@ -178,14 +174,12 @@ class _Line:
                 async with asyncio.timeout(PATIENCE):
                     channel = await layer.new_channel()
                     await layer.group_add(self._group, channel)
-                self.connected = True
                 self._tried.set()
                 while True:
                     self.ring(await layer.receive(channel))
             except Exception:  # each layer raises its own
                 log.exception("The channel layer is dead; %s hears this process alone for %g s", self._group, REST)
             finally:
-                self.connected = False
                 self._tried.set()
                 if channel:
                     await self._discard(layer, channel)
@@ -270,7 +264,7 @@ class Tail:
         """Ring for every event since the last call."""
         for bell in await in_database(self._read):
             # Every process follows the log, so each of them rings for itself alone.
-            _ring_here(bell, _groups(bell))
+            _ring_here(bell)
 
     def _read(self) -> list[dict[str, Any]]:
         from sessions_app.models import SessionEvent

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
@@ -39,9 +39,8 @@ TOGETHER = 0.01
 PAGE = 500
 #: Events that a socket is sent before the loop does something else.
 AT_ONCE = 20
-#: Bytes after which a stream ends and the client goes on with its cursor. The server under us buffers whatever a
-#: client does not read, so this is what one that never reads can cost.
-ENOUGH = 32 * 1024 * 1024
+#: Characters of an event stream that are sent at once: a client that does not read holds back what comes after.
+PART = 16_384
 #: The largest number that a cursor can be.
 MAX_SEQ = 2**63 - 1
 
@@ -129,7 +128,7 @@ async def follow(session_id: str | None, cursor: int, *, heartbeat: float | None
     this = asyncio.current_task()
     group = feed.EVERYTHING if session_id is None else feed.group_of(session_id)
     loop = asyncio.get_running_loop()
-    sent_at, sent_bytes = loop.time(), 0
+    sent_at = loop.time()
     heartbeat = HEARTBEAT if heartbeat is None else heartbeat
     async with AsyncExitStack() as stack:
         if this is not None:
@@ -149,9 +148,6 @@ async def follow(session_id: str | None, cursor: int, *, heartbeat: float | None
                     sent_at = loop.time()
                 if page:
                     cursor = page[-1].seq
-                    sent_bytes += sum(len(one.text) for one in page)
-                if sent_bytes >= ENOUGH:
-                    return
                 if len(page) < PAGE:
                     patience = min(REREAD, sent_at + heartbeat - loop.time())
                     if await bell.wait(seconds=max(patience, 0.001)):
@@ -200,7 +196,22 @@ async def _frames(session_id: str | None, cursor: int) -> AsyncIterator[str]:
     yield "retry: 2000\n\n"
     async with aclosing(follow(session_id, cursor)) as pages:
         async for page in pages:
-            yield "".join(f"id: {seq}\ndata: {text}\n\n" for seq, text in page) or ": still here\n\n"
+            if not page:
+                yield ": still here\n\n"
+            for part in _parts(page):
+                yield part
+
+
+def _parts(page: Sequence[Sent]) -> Iterator[str]:
+    """Yield a page of the log in pieces; whoever reads slowly leaves one of them unread, and not all."""
+    part = ""
+    for seq, text in page:
+        part += f"id: {seq}\ndata: {text}\n\n"
+        if len(part) >= PART:
+            yield part
+            part = ""
+    if part:
+        yield part
 
 
 def refuse_unknown(session_id: str) -> None:

@@ -34,8 +34,9 @@ APPLICATION = URLRouter([*approvals, *sessions])
 class Socket:
     """One open page."""
 
-    def __init__(self, communicator: WebsocketCommunicator) -> None:
+    def __init__(self, communicator: WebsocketCommunicator, greeting: dict[str, Any]) -> None:
         self.communicator = communicator
+        self.greeting = greeting
 
     async def frame(self) -> dict[str, Any]:
         """Return the next frame that tells of an event: no heartbeat, and not the greeting."""
@@ -63,8 +64,11 @@ async def opened(path: str, user: Any) -> AsyncIterator[Socket]:
     communicator.scope["user"] = user
     assert (await communicator.connect())[0]
     assert "beat" in json.loads(await communicator.receive_from(timeout=5))
+    # Read here: it would come in one frame with what happens at once.
+    greeted = path == "/ws/queue/"
+    greeting = json.loads(await communicator.receive_from(timeout=5)) if greeted else {}
     try:
-        yield Socket(communicator)
+        yield Socket(communicator, greeting)
     finally:
         await communicator.disconnect()
 
@@ -150,9 +154,8 @@ async def test_what_is_pushed_is_the_pages_own_fragment(bob, make_gate, client):
 async def test_a_page_that_connects_is_told_the_count_as_it_stands(bob, make_gate):
     await in_thread(make_gate)()
     async with opened("/ws/queue/", bob) as queue:
-        greeting = json.loads(await queue.communicator.receive_from(timeout=5))
-    assert 'data-count="1"' in greeting["content"]
-    assert greeting["news"] == []
+        assert 'data-count="1"' in queue.greeting["content"]
+        assert queue.greeting["news"] == []
 
 
 @pytest.mark.usefixtures("long_moment")

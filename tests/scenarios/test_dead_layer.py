@@ -55,7 +55,8 @@ async def test_a_decision_is_taken_and_an_open_queue_hears_of_it(kind, bob, make
         frame = await queue.frame()
         while f"gate-{gate.pk}" not in frame["news"]:
             frame = await queue.frame()
-        # Left alone for a while after that: nobody waits for it at every ring.
+        # The page did not wait for it. Once it has turned out to be dead, it is left alone for a while.
+        await asyncio.gather(*feed._sending)
         asked = layer.asked
         await feed._send({"session_id": gate.session_id, "seq": 1, "kind": "gate_fired"})
         assert layer.asked == asked

@@ -35,23 +35,22 @@ with transaction.atomic():
 
 @contextmanager
 def stalled(server: RunningServer, path: str, headers: dict[str, str]) -> Iterator[socket.socket]:
-    """Open a socket, shake hands and read nothing that comes after."""
+    """Ask for a socket or a stream, see that it begins and read nothing that comes after."""
     where = urlsplit(server.url)
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect((where.hostname, where.port))
-        lines = {
-            "Host": where.netloc,
-            "Origin": server.url,
+        upgrade = {
             "Upgrade": "websocket",
             "Connection": "Upgrade",
             "Sec-WebSocket-Version": "13",
             "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-            **headers,
         }
+        socket_asked = path.startswith("/ws/")
+        lines = {"Host": where.netloc, "Origin": server.url, **(upgrade if socket_asked else {}), **headers}
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         client.sendall(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
-        assert client.recv(12) == b"HTTP/1.1 101"
+        assert client.recv(12) == b"HTTP/1.1 " + (b"101" if socket_asked else b"200")
         yield client
 
 
@@ -81,7 +80,10 @@ def test_pages_that_do_not_read_are_let_go_while_the_others_see_every_gate(tmp_p
         assert server.stop() == 0
 
 
-def test_event_sockets_that_do_not_read_hold_no_log_in_memory_and_keep_nobody_waiting(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unread", ["/ws/sessions/{}/events", "/api/v1/sessions/{}/events"])
+def test_event_streams_that_are_not_read_hold_no_log_in_memory_and_keep_nobody_waiting(
+    tmp_path: Path, unread: str
+) -> None:
     with serving(tmp_path) as server:
         make_people(server, bob="approver")
         bob = Person(server, "bob")
@@ -93,7 +95,7 @@ def test_event_sockets_that_do_not_read_hold_no_log_in_memory_and_keep_nobody_wa
         with ExitStack() as stuck:
             before = memory_mb(server.process.pid)
             for _ in range(STALLED * 2):
-                stuck.enter_context(stalled(server, path, bob.token))
+                stuck.enter_context(stalled(server, unread.format(session), bob.token))
             answered = threading.Event()
 
             def ask() -> None:
