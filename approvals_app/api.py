@@ -18,6 +18,7 @@ from approvals_app.outcome import outcomes_of
 from approvals_app.querysets import LONG, GateQuerySet
 from approvals_app.requests import NOTHING, Verdict
 from approvals_app.states import (
+    COUNTED_TO,
     NEWEST_FIRST,
     OLDEST_FIRST,
     Channel,
@@ -250,19 +251,22 @@ def list_gates(
 ) -> Any:
     """List gates by status, waiting ones the oldest first, others the newest first; or by tab, as the queue does."""
     viewer = of(request).person
-    rows: GateQuerySet = Gate.objects.visible_to(viewer)
-    if tab:
-        rows, order = _tab(rows, tab, status)
-    else:
-        status = known_statuses(status, {*GateStatus.values, DECIDED}) or GateStatus.PENDING
-        rows = rows.decided() if status == DECIDED else rows.matching(status=status)
-        order = OLDEST_FIRST if status == GateStatus.PENDING else NEWEST_FIRST
-    rows = rows.matching(
+    rows: GateQuerySet = Gate.objects.visible_to(viewer).matching(
         tool=tool, environment=environment, risk=risk, graph=graph, agent=agent, requester=requester, q=q
     )
     if mine:
         rows = rows.requested_by(viewer)
-    page = page_of(rows, cursor=cursor, limit=limit, order=order)
+    total = None
+    if tab:
+        which = _known_tab(tab, status)
+        order = order_of(which)
+        total = rows.in_tab(which).count()
+        rows = rows.in_tab(which, walk=total > COUNTED_TO)
+    else:
+        status = known_statuses(status, {*GateStatus.values, DECIDED}) or GateStatus.PENDING
+        rows = rows.decided() if status == DECIDED else rows.matching(status=status)
+        order = OLDEST_FIRST if status == GateStatus.PENDING else NEWEST_FIRST
+    page = page_of(rows, cursor=cursor, limit=limit, order=order, total=total)
     taken = _decisions_on(page.items)
     return {
         "items": [_row(gate, taken.get(gate.pk), viewer) for gate in page.items],
@@ -271,13 +275,13 @@ def list_gates(
     }
 
 
-def _tab(rows: GateQuerySet, tab: str, status: str) -> tuple[GateQuerySet, tuple[str, ...]]:
+def _known_tab(tab: str, status: str) -> QueueTab:
     if status:
         raise Invalid("Ask by status or by tab, not by both.", fields={"tab": "Leave out status."})
     if tab not in QueueTab.values:
         known = ", ".join(QueueTab.values)
         raise Invalid(f"tab: {tab[:40]!r} is none of {known}.", fields={"tab": f"One of {known}."})
-    return rows.in_tab(tab), order_of(QueueTab(tab))
+    return QueueTab(tab)
 
 
 @router.get("/gates/{gate_id}", response=GateAnswer, tags=["gates"])

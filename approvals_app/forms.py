@@ -80,6 +80,7 @@ class QueueFilter(forms.Form):
         choices=[("", "claimed or not"), ("me", "claimed by me"), ("nobody", "claimed by nobody")], required=False
     )
     q = forms.CharField(max_length=200, required=False, strip=True)
+    call = forms.CharField(max_length=64, required=False, strip=True)
     group = forms.ChoiceField(
         choices=[("", "one by one"), *((name, how.words) for name, how in GROUPS.items())], required=False
     )
@@ -94,6 +95,7 @@ class QueueFilter(forms.Form):
         "mine": "requested by me",
         "claimed": "claimed by {}",
         "q": "“{}”",
+        "call": "call {:.8}",
         "group": "grouped {}",
     }
 

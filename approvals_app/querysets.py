@@ -14,6 +14,7 @@ from approvals_app.states import CALLS_IN, GATES_IN, LET_RUN, OLDEST_FIRST, Gate
 from sessions_app import statements
 from sessions_app.exceptions import LogIsAppendOnly
 from sessions_app.querysets import Page, following, keyset_page
+from sessions_app.states import CallStatus
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -45,12 +46,12 @@ class GateQuerySet(models.QuerySet["Gate"]):
         """Keep the pending gates whose time is over."""
         return self.pending().filter(expires_at__lte=timezone.now())
 
-    def in_tab(self, tab: str, *, crowded: bool = False) -> GateQuerySet:
+    def in_tab(self, tab: str, *, walk: bool = False) -> GateQuerySet:
         """Keep the gates of one tab of the queue; the page, its numbers and the API all ask here (law L5).
 
-        A tab of approved gates is found from the ledger, by an index of its statuses. `executed` has nearly all of
-        them: it is found by walking the gates in their order and leaving out the others, and so is one that is
-        `crowded`, said by whoever has counted it. That changes how long it takes, and never what is found.
+        A tab of approved gates is found from the ledger, by an index of what became of calls that were let run. For
+        one page of a long tab it is quicker to `walk` the ended gates in their order and look at each. That changes
+        how long it takes, and never what is found.
         """
         tab = QueueTab(tab)
         if tab == QueueTab.DECIDED:
@@ -59,14 +60,17 @@ class GateQuerySet(models.QuerySet["Gate"]):
         if tab in GATES_IN:
             (status,) = GATES_IN[tab]
             return self.filter(status=status)
-        # By the statuses that it is not: SQLite would seek each of two statuses by index, and then sort all it found.
+        before = list(CALLS_IN)[: list(CALLS_IN).index(tab)]
+        # By the statuses that it is not: SQLite would seek each of two by index, and sort or read all that it found.
         let_run = self.exclude(status__in=sorted(str(status) for status in GateStatus if status not in LET_RUN))
-        tabs = list(CALLS_IN)
-        before = tabs[: tabs.index(tab)]
+        if walk:
+            # The ledger does not know every call.
+            became = Coalesce(self._outcome(), Value(str(CallStatus.EXECUTED)))
+            ended = let_run.filter(decided_at__isnull=False).alias(became=became)
+            return ended.filter(became__in=sorted(map(str, CALLS_IN[tab])))
         if tab == QueueTab.EXECUTED:
-            return let_run.filter(decided_at__isnull=False).exclude(self._asks_about(before))
-        if crowded:
-            found = let_run.filter(self._asks_about([tab]), decided_at__isnull=False)
+            # Nearly all of them: here it should.
+            found = self.filter(status__in=sorted(map(str, LET_RUN)))
         else:
             found = let_run.filter(pk__in=self._gates_about([tab]))
         return found.exclude(pk__in=self._gates_about(before)) if before else found
@@ -75,9 +79,17 @@ class GateQuerySet(models.QuerySet["Gate"]):
         statuses = {status for tab in tabs for status in CALLS_IN[tab]}
         return self._links().let_run(statuses).values("gate")
 
-    def _asks_about(self, tabs: Iterable[QueueTab]) -> Exists:
-        statuses = {status for tab in tabs for status in CALLS_IN[tab]}
-        return Exists(self._links().let_run(statuses).filter(gate=OuterRef("pk")))
+    def _outcome(self) -> Subquery:
+        """Where the call of a gate stands that its tab goes by: the first of CALLS_IN's order that was let run."""
+        in_order = Case(
+            *(
+                When(call__status__in=sorted(map(str, statuses)), then=Value(place))
+                for place, statuses in enumerate(CALLS_IN.values())
+            ),
+            output_field=IntegerField(),
+        )
+        calls = self._links().let_run().filter(gate=OuterRef("pk")).order_by(in_order, "position")
+        return Subquery(calls.values("call__status")[:1])
 
     def _links(self) -> GateCallQuerySet:
         from approvals_app.models.gate_call import GateCall
@@ -119,11 +131,12 @@ class GateQuerySet(models.QuerySet["Gate"]):
         graph: str = "",
         agent: str = "",
         requester: str = "",
+        call: str = "",
         q: str = "",
     ) -> GateQuerySet:
         """Keep the gates that fit every filter given; `status` may list several with commas.
 
-        A requester is a person's name, or the one that an API client named.
+        A requester is a person's name, or the one that an API client named; `call` is a gate's `call_digest`.
         """
         rows = self
         if status:
@@ -134,6 +147,7 @@ class GateQuerySet(models.QuerySet["Gate"]):
             "risk": risk,
             "session__graph": graph,
             "agent": agent,
+            "call_digest": call,
         }
         rows = rows.filter(**{name: value for name, value in plain.items() if value})
         if requester:
@@ -176,19 +190,11 @@ class GateQuerySet(models.QuerySet["Gate"]):
         from approvals_app.models.decision import Decision
 
         took = Decision.objects.filter(gate=OuterRef("pk")).order_by("-pk").values("actor__username")[:1]
-        worst_first = Case(
-            *(
-                When(call__status__in=sorted(map(str, statuses)), then=Value(place))
-                for place, statuses in enumerate(CALLS_IN.values())
-            ),
-            output_field=IntegerField(),
-        )
-        calls = self._links().let_run().filter(gate=OuterRef("pk")).order_by(worst_first, "position")
-        return self.annotate(decided_by=Subquery(took), outcome=Subquery(calls.values("call__status")[:1]))
+        return self.annotate(decided_by=Subquery(took), outcome=self._outcome())
 
-    def at_most(self, number: int) -> GateQuerySet:
-        """Keep no more than that many, whichever: to count a long list only so far."""
-        return self.model.objects.filter(pk__in=self.order_by().values("pk")[:number])
+    def at_most(self, number: int, order: Sequence[str] = ()) -> GateQuerySet:
+        """Keep no more than that many: to count a long list only so far. Whichever, or the first in an `order`."""
+        return self.model.objects.filter(pk__in=self.order_by(*order).values("pk")[:number])
 
     def page(
         self,
@@ -201,14 +207,15 @@ class GateQuerySet(models.QuerySet["Gate"]):
     ) -> Page[Gate]:
         """Return one page in `order`, without the long texts that no list shows; `shown` may add to its rows."""
         whole = self.model.objects.all() if shown is None else shown
-        return keyset_page(
-            self,
-            order=order,
-            cursor=cursor,
-            limit=limit,
-            total=total,
-            shown=whole.select_related("session", "claimer").defer(*LONG),
-        )
+        return keyset_page(self, order=order, cursor=cursor, limit=limit, total=total, shown=whole._as_in_lists())
+
+    def few(self, order: Sequence[str]) -> GateQuerySet:
+        """Return these gates in `order` as a page has them, where they are few: found first and then put in order."""
+        found = self.model.objects.filter(pk__in=self.order_by().values("pk"))
+        return found._as_in_lists().order_by(*order)
+
+    def _as_in_lists(self) -> GateQuerySet:
+        return self.select_related("session", "claimer").defer(*LONG)
 
     def swap(self, pk: int, old: GateStatus, only: Mapping[str, Any] | None = None, **changes: Any) -> bool:
         """Change one gate if it still stands at `old` and `only` holds; with `swap_among` all that gates know."""

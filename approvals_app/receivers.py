@@ -10,7 +10,7 @@ from django.utils import timezone
 from approvals_app import asking, consistency, expiry, requests, rules, together
 from approvals_app.models import Gate, RepairCard
 from approvals_app.models.drift import first_facts
-from approvals_app.snapshot import evidence_of, headline_of, words_of
+from approvals_app.snapshot import asked_of, evidence_of
 from approvals_app.states import GateKind
 from sessions_app import engine, signals
 from sessions_app.agents import config, consequence
@@ -82,36 +82,20 @@ def close_repair_cards(session: Session, cause: str, **kwargs: Any) -> None:
 def _gate_of(run: Run, found: dict[str, Any], checkpoint_id: str) -> Gate:
     """Return the unsaved gate of one interrupt, with the snapshot that the approver will be shown."""
     asked = requests.read(found["value"], found["response_schema"])
-    call: dict[str, Any] = asked.calls[0] if asked.calls else {"tool_call_id": "", "tool": "", "args": {}}
     ids = [one["tool_call_id"] for one in asked.calls]
     rows = ToolCall.objects.filter(session_id=run.session_id, thread_id=run.thread_id, tool_call_id__in=ids)
     judged = {row.tool_call_id: row for row in rows}
-    ledger = judged.get(call["tool_call_id"])
     terms = _terms(asked.kind, [judged.get(one) for one in ids])
     environment = run.session.environment
     means = [consequence.consequence(one["tool"], one["args"], environment=environment) for one in asked.calls]
-    several = asked.kind == GateKind.BATCH
     return Gate(
         session=run.session,
         run=run,
         interrupt_id=found["id"],
         checkpoint_id=checkpoint_id,
-        kind=asked.kind,
-        agent=asked.agent or (ledger.agent if ledger else ""),
-        tool=call["tool"],
-        tool_call_id=call["tool_call_id"],
-        calls=list(asked.calls),
-        headline=headline_of(asked, means[0] if means else None),
-        question=asked.question,
-        reasoning=(ledger.reasoning if ledger else "") or asked.reasoning,
-        reason=asked.reason or (ledger.reason if ledger else "asked_by_agent"),
-        risk=ledger.risk if ledger else ("" if asked.kind == GateKind.QUESTION else "high"),
-        rule=ledger.rule if ledger else "",
-        rule_version=ledger.rule_version if ledger else "",
-        consequence={"calls": [words_of(one) for one in means]} if several else words_of(means[0] if means else None),
+        **asked_of(asked, judged.get(ids[0]) if ids else None, means),
         evidence=evidence_of(run.session, asked),
         facts=first_facts(judged[one] for one in ids if one in judged),
-        allowed=list(asked.allowed),
         response_schema=found["response_schema"],
         request=found["value"],
         expires_at=timezone.now() + terms.expires_after,

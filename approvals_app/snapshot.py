@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from django.db.models.functions import Left
@@ -45,6 +46,31 @@ def words_of(means: Consequence | None) -> dict[str, Any]:
         "undoable": means.undoable,
         "breaks": means.breaks,
         "described": means.described,
+    }
+
+
+def asked_of(asked: Asked, ledger: ToolCall | None, means: Sequence[Consequence | None]) -> dict[str, Any]:
+    """Return what a gate keeps of its question, field by field.
+
+    `ledger` is the first call's row, if the ledger has it, and `means` what each of the calls would do.
+    """
+    call: dict[str, Any] = asked.calls[0] if asked.calls else {"tool_call_id": "", "tool": ""}
+    first = means[0] if means else None
+    return {
+        "kind": asked.kind,
+        "agent": asked.agent or (ledger.agent if ledger else ""),
+        "tool": call["tool"],
+        "tool_call_id": call["tool_call_id"],
+        "calls": list(asked.calls),
+        "headline": headline_of(asked, first),
+        "question": asked.question,
+        "reasoning": (ledger.reasoning if ledger else "") or asked.reasoning,
+        "reason": asked.reason or (ledger.reason if ledger else "asked_by_agent"),
+        "risk": ledger.risk if ledger else ("" if asked.kind == GateKind.QUESTION else "high"),
+        "rule": ledger.rule if ledger else "",
+        "rule_version": ledger.rule_version if ledger else "",
+        "consequence": {"calls": [words_of(one) for one in means]} if asked.kind == GateKind.BATCH else words_of(first),
+        "allowed": list(asked.allowed),
     }
 
 

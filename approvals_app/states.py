@@ -134,6 +134,8 @@ CALLS_IN: dict[QueueTab, frozenset[CallStatus]] = {
 
 #: The tabs whose number is shown: those that somebody must look after.
 COUNTED = (QueueTab.PENDING, QueueTab.EXECUTING, QueueTab.UNKNOWN)
+#: How far the page counts a list that may be long; a page of a longer tab is found by walking (`in_tab`).
+COUNTED_TO = 500
 
 #: How lists of gates are ordered; every one ends in the key, and a page goes on after any of them.
 OLDEST_FIRST = ("created_at", "pk")
@@ -148,14 +150,15 @@ def order_of(tab: QueueTab) -> tuple[str, ...]:
 
 
 class Grouping(NamedTuple):
-    """How pending gates stand together: by which column, and in words."""
+    """How pending gates stand together: by which column, in words, and how many are on a page beside the first ones."""
 
     column: str
     words: str
+    room: int
 
 
 #: By the name that the address has for it.
 GROUPS = {
-    "session": Grouping("session_id", "by session"),
-    "call": Grouping("call_digest", "by identical call"),
+    "session": Grouping("session_id", "by session", room=50),
+    "call": Grouping("call_digest", "by identical call", room=20),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from django.contrib import messages
@@ -18,15 +19,11 @@ from approvals_app.forms import DecisionForm, QueueFilter, SavedViewForm
 from approvals_app.models import Comparison, Gate, RepairCard, SavedView
 from approvals_app.outcome import outcomes_of
 from approvals_app.querysets import GateQuerySet
-from approvals_app.states import COUNTED, Channel, Grouping, QueueTab, order_of
+from approvals_app.states import COUNTED, COUNTED_TO, Channel, Grouping, QueueTab, order_of
 from sessions_app.decorators import PersonRequest, is_htmx, page, status_of
 from sessions_app.exceptions import ClmError
 
 PAGE_SIZE = 50
-#: How far the page counts in a tab that keeps growing; the API counts to the end.
-COUNTED_TO = 1000
-#: The most gates that the groups of one page show beside their first ones.
-MOST_ALIKE = 200
 
 
 @require_safe
@@ -65,13 +62,15 @@ def _show_queue(
     cursor = request.GET.get("cursor") or None
     visible = Gate.objects.visible_to(request.user)
     rows = form.kept(visible.in_tab(tab), request.user)
+    # A list that somebody empties is counted to its end, unless filters must be held against each gate of it.
+    whole = tab in COUNTED and not form.narrowed
     counts = visible.counted(
         **{name: visible.in_tab(name) for name in COUNTED},
-        total=rows if tab in COUNTED else rows.at_most(COUNTED_TO + 1),
+        total=rows if whole else rows.at_most(COUNTED_TO + 1, order_of(tab) if tab == QueueTab.PENDING else ()),
     )
-    crowded = tab not in COUNTED and counts["total"] > COUNTED_TO
-    if crowded:
-        rows = form.kept(visible.in_tab(tab, crowded=True), request.user)
+    long = not whole and counts["total"] > COUNTED_TO
+    if long:
+        rows = form.kept(visible.in_tab(tab, walk=True), request.user)
     shown = Gate.objects.all() if tab == QueueTab.PENDING else Gate.objects.with_outcome()
     heads = rows
     if grouped:
@@ -85,8 +84,9 @@ def _show_queue(
         "groups": _groups(rows, found.items, grouped, order_of(tab)),
         "grouped": form.cleaned_data.get("group") if grouped else "",
         "total": counts["total"],
-        "counted_to": COUNTED_TO if crowded else None,
+        "counted_to": COUNTED_TO if long else None,
         "narrowed": form.narrowed,
+        "ungrouped": urlencode(form.narrowed),
         "first_page": cursor is None,
         # Pushed rows belong only where every pending gate would stand; elsewhere the list asks again.
         "pushed": tab == QueueTab.PENDING and not (form.narrowed or grouped or cursor or found.next_cursor),
@@ -101,7 +101,7 @@ def _show_queue(
 
 
 class Group(NamedTuple):
-    """A row of the list, how many gates it stands for, and the others of them that are on this page."""
+    """A row of the list, how many gates it stands for, and the others of them where they are on this page."""
 
     gate: Gate
     alike: int
@@ -114,17 +114,23 @@ class Group(NamedTuple):
 
 
 def _groups(rows: GateQuerySet, heads: list[Gate], grouped: Grouping | None, order: Sequence[str]) -> list[Group]:
-    """Return the page's rows, each with the gates that it stands for; one query, and none where all stand alone."""
-    alike = {gate.pk: getattr(gate, "alike", 1) for gate in heads}
-    several = [gate for gate in heads if alike[gate.pk] > 1]
+    """Return the page's rows, each with the gates that it stands for; one query, and none where all stand alone.
+
+    Small groups are there whole, as many as there is room for; the others of a larger one have a list of their own.
+    """
+    if not grouped:
+        return [Group(gate, 1, []) for gate in heads]
+    alike: dict[int, int] = {gate.pk: vars(gate)["alike"] for gate in heads}
+    several = sorted((gate for gate in heads if alike[gate.pk] > 1), key=lambda gate: alike[gate.pk])
+    sizes = accumulate(alike[gate.pk] - 1 for gate in several)
+    shown = [gate for gate, size in zip(several, sizes, strict=True) if size <= grouped.room]
     others: dict[str, list[Gate]] = {}
-    if grouped and several:
-        shared = {getattr(gate, grouped.column) for gate in several}
-        found = rows.filter(**{f"{grouped.column}__in": shared}).exclude(pk__in=[gate.pk for gate in several])
-        for gate in found.page(order=order, limit=MOST_ALIKE, total=0).items:
+    if shown:
+        shared = {getattr(gate, grouped.column) for gate in shown}
+        found = rows.filter(**{f"{grouped.column}__in": shared}).exclude(pk__in=[gate.pk for gate in shown])
+        for gate in found.few(order)[: grouped.room]:
             others.setdefault(getattr(gate, grouped.column), []).append(gate)
-    column = grouped.column if grouped else "pk"
-    return [Group(gate, alike[gate.pk], others.get(getattr(gate, column), [])) for gate in heads]
+    return [Group(gate, alike[gate.pk], others.get(getattr(gate, grouped.column), [])) for gate in heads]
 
 
 @require_safe

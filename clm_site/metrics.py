@@ -54,9 +54,9 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def _record() -> Iterator[Series]:
-    sessions = dict(Session.objects.order_by().values_list("status").annotate(Count("pk")))
-    runs = dict(Run.objects.order_by().values_list("status").annotate(Count("pk")))
-    decisions = dict(Decision.objects.order_by().values_list("type").annotate(Count("pk")))
+    sessions = dict(Session.objects.order_by().values_list("status").annotate(number=Count("*")))
+    runs = dict(Run.objects.order_by().values_list("status").annotate(number=Count("*")))
+    decisions = dict(Decision.objects.order_by().values_list("type").annotate(number=Count("*")))
     pending = Gate.objects.pending().aggregate(number=Count("pk"), oldest=Min("created_at"))
     oldest = (timezone.now() - pending["oldest"]).total_seconds() if pending["oldest"] else 0.0
     yield Series("clm_sessions", "gauge", "Sessions by status.", _each(SessionStatus.values, sessions), "status")

@@ -49,3 +49,10 @@ def read_whole(plan: str, sql: str = "") -> list[str]:
     aliases = {alias: table for table, alias in re.findall(r'"(\w+)" ([A-Z]\d+)\b', sql)}
     scanned = re.findall(r"SCAN (\w+)(?! USING)(?:$|\n| )", plan)
     return [name for name in scanned if aliases.get(name, name) in LARGE or re.fullmatch(r"[UVW]\d", name)]
+
+
+def sorts(plan: str) -> bool:
+    """Whether a plan, from Django's `explain`, sorts what it found; a sort inside a subquery of each row is another."""
+    if connection.vendor == "postgresql":
+        return "Sort" in plan.partition("SubPlan")[0]
+    return bool(re.search(r"^\d+ 0 \d+ USE TEMP B-TREE", plan, re.MULTILINE))

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,7 +10,7 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
-from approvals_app import requests, rules, urgency
+from approvals_app import requests, rules, urgency, verdicts
 from approvals_app.exceptions import (
     AnswerUnfit,
     GateCancelled,
@@ -37,8 +35,8 @@ from approvals_app.states import (
     OnExpiry,
     summary_of,
 )
-from sessions_app import chain, redaction
-from sessions_app.agents import config, risk
+from sessions_app import chain
+from sessions_app.agents import config
 from sessions_app.exceptions import Conflict, LogIsAppendOnly
 from sessions_app.models import Run, Session, SessionEvent, ToolCall, log_transaction
 from sessions_app.models.ledger import call_digest
@@ -144,7 +142,9 @@ class Gate(OnFacts, Claimable, models.Model):
             models.Index(fields=["status", "-weight", "expires_at", "id"], name="gate_urgency"),
             models.Index(fields=["status", "decided_at", "id"], name="gate_by_end"),
             models.Index(fields=["decided_at", "id"], name="gate_ended"),
-            models.Index(fields=["call_digest", "status"], name="gate_alike"),
+            # How many wait for the same call, or in the same session, and which of them stands first.
+            models.Index(fields=["call_digest", "status", "-weight", "expires_at", "id"], name="gate_same_call"),
+            models.Index(fields=["session", "status", "-weight", "expires_at", "id"], name="gate_same_session"),
             # The ended ones by when they opened, past the many newer ones that wait.
             models.Index(
                 fields=["-created_at", "-id"], name="gate_ended_newest", condition=Q(decided_at__isnull=False)
@@ -315,14 +315,14 @@ class Gate(OnFacts, Claimable, models.Model):
             raise self.late()
         if digest is not None and digest != self.digest:
             raise ShownOutdated(digest=self.digest)
-        verdicts = self._verdicts(decision, message=message, args=edited_args, value=value, extra=extra or {})
-        kind = summary_of([verdict.type for verdict in verdicts])
+        given = verdicts.read(self, decision, message=message, args=edited_args, value=value, extra=extra or {})
+        kind = summary_of([verdict.type for verdict in given])
         if then != Next.CONTINUE and (kind != DecisionType.REJECT or then not in Next):
             raise AnswerUnfit(f"next: goes with a rejection, and is one of {', '.join(Next.values)}.", path="next")
         # A session that ends here has nobody who would read an answer.
         goes_on = then == Next.CONTINUE
-        answer = requests.answer(self.request, verdicts, self.response_schema) if goes_on else None
-        self.hold_facts([(verdict.type, verdict.args) for verdict in verdicts])
+        answer = requests.answer(self.request, given, self.response_schema) if goes_on else None
+        self.hold_facts([(verdict.type, verdict.args) for verdict in given])
         with log_transaction():
             self._end(STATUS_AFTER[kind], answer)
             taken = Decision.objects.create(
@@ -331,13 +331,13 @@ class Gate(OnFacts, Claimable, models.Model):
                 actor=actor,
                 channel=channel,
                 digest=self.digest,
-                message=message if message or self.kind == GateKind.BATCH else verdicts[0].message,
-                edited_args=None if self.kind == GateKind.BATCH else verdicts[0].args,
-                verdicts=self._kept(verdicts),
+                message=message if message or self.kind == GateKind.BATCH else given[0].message,
+                edited_args=None if self.kind == GateKind.BATCH else given[0].args,
+                verdicts=verdicts.kept(self, given),
                 next=then,
                 approver_note=approver_note,
             )
-            self._tell_ledger(taken, verdicts)
+            self._tell_ledger(taken, given)
             SessionEvent.append(self.session_id, "gate_decided", self.as_decided(taken), actor=actor)
             match then:
                 case Next.STOP:
@@ -347,77 +347,6 @@ class Gate(OnFacts, Claimable, models.Model):
                 case _:
                     self._go_on(cause=f"gate {self.get_status_display()}", actor=actor)
         return taken
-
-    def _verdicts(
-        self,
-        decision: str | Sequence[Verdict],
-        *,
-        message: str,
-        args: dict[str, Any] | None,
-        value: Any,
-        extra: dict[str, Any],
-    ) -> list[Verdict]:
-        """Return a checked verdict for each call, or one for a question; raise AnswerUnfit where one cannot be."""
-        if isinstance(decision, str):
-            if decision not in self.allowed:
-                raise AnswerUnfit(f"This gate takes {', '.join(self.allowed)}, not {decision!r}.", allowed=self.allowed)
-            kind = DecisionType(decision)
-            if value is not requests.NOTHING and not message:
-                message = json.dumps(value, ensure_ascii=False)
-            one = Verdict(type=kind, message=message, args=args, value=value, extra=extra)
-            verdicts = [one] * max(1, len(self.calls))
-        else:
-            verdicts = list(decision)
-            if len(verdicts) != len(self.calls):
-                raise AnswerUnfit(
-                    f"This gate asks about {len(self.calls)} calls: decide each of them, in order.", path="decisions"
-                )
-        return [self._checked(verdict, position) for position, verdict in enumerate(verdicts)]
-
-    def _checked(self, verdict: Verdict, position: int) -> Verdict:
-        """Return the verdict as it will be kept: an edit with what its writer could not see put back."""
-        where = f"decisions.{position}." if self.kind == GateKind.BATCH else ""
-        allowed = self.allowed_for(position)
-        if verdict.type not in allowed and self.kind == GateKind.BATCH:
-            tool = self.calls[position]["tool"]
-            raise AnswerUnfit(f"{tool} takes {', '.join(allowed)}, not {verdict.type}.", path=f"{where}type")
-        if verdict.type == DecisionType.RESPOND and not verdict.message.strip():
-            raise AnswerUnfit("Write the answer that the agent should get.", path=f"{where}message")
-        if verdict.type != DecisionType.EDIT:
-            return verdict
-        if verdict.args is None:
-            raise AnswerUnfit("Say with which arguments the call should run instead.", path=f"{where}edited_action")
-        call = self.calls[position]
-        path = f"{where}edited_action.args"
-        try:
-            args = redaction.restored(verdict.args, call["args"])
-        except redaction.HiddenPart as hidden:
-            raise AnswerUnfit(f"{path}: {hidden.text}", path=path) from None
-        if fields := {
-            ".".join([path, *map(str, error.absolute_path)]): error.message
-            for error in requests.complaints(args, self.args_schema(position))
-        }:
-            where, complaint = next(iter(fields.items()))
-            raise AnswerUnfit(f"{where}: {complaint}", path=where, complaint=complaint, fields=fields)
-        judged = risk.judge(call["tool"], args, self.session.environment, config.current().risk.rules)
-        if judged.forbidden:
-            raise AnswerUnfit(f"Rule {judged.rule} forbids the call as you edited it.", path=path)
-        return replace(verdict, args=args)
-
-    def _kept(self, verdicts: list[Verdict]) -> list[dict[str, Any]]:
-        """Return the verdicts on several calls as their decision keeps them."""
-        if self.kind != GateKind.BATCH:
-            return []
-        return [
-            {
-                "tool_call_id": call["tool_call_id"],
-                "tool": call["tool"],
-                "type": str(verdict.type),
-                "message": verdict.message,
-                "edited_args": verdict.args,
-            }
-            for call, verdict in zip(self.calls, verdicts, strict=True)
-        ]
 
     def expire(self) -> bool:
         """End a gate that nobody decided in time: nothing runs, and `on_expiry` says what happens to the session.
@@ -518,10 +447,10 @@ class Gate(OnFacts, Claimable, models.Model):
             actor=actor,
         )
 
-    def _tell_ledger(self, decision: Decision, verdicts: list[Verdict]) -> None:
+    def _tell_ledger(self, decision: Decision, given: list[Verdict]) -> None:
         """Write what the verdicts mean for each call: a grant, a refusal, or a result found by a person."""
         rows = {row.tool_call_id: row for row in self._ledger_rows()}
-        for call, verdict in zip(self.calls, verdicts, strict=False):
+        for call, verdict in zip(self.calls, given, strict=False):
             if row := rows.get(call["tool_call_id"]):
                 found = verdict.type == DecisionType.RESPOND and self.kind == GateKind.UNKNOWN_OUTCOME
                 row.decided(
@@ -534,14 +463,14 @@ class Gate(OnFacts, Claimable, models.Model):
     def _grant(
         self, row: ToolCall, call: dict[str, Any], verdict: Verdict, decision: Decision
     ) -> dict[str, Any] | None:
-        """Return what lets the call run as it was shown or edited; a call that the ledger has otherwise gets none."""
-        if verdict.type not in {DecisionType.APPROVE, DecisionType.EDIT} or row.tool != call["tool"]:
+        """Return what lets the call run as it was shown or edited; what the ledger has otherwise will not fit it."""
+        if verdict.type not in {DecisionType.APPROVE, DecisionType.EDIT}:
             return None
         args = verdict.args if verdict.type == DecisionType.EDIT else call["args"]
         until = timezone.now() + self.execution_expires_after
         return {
             "decision": decision.pk,
-            "digest": call_digest(row.tool, args or {}),
+            "digest": call_digest(call["tool"], args or {}),
             "args": args or {},
             # Of several calls the card names the first one's rule; the others stand under their own.
             "rule_version": self.rule_version if row.tool_call_id == self.tool_call_id else row.rule_version,

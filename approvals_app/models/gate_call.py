@@ -21,14 +21,13 @@ class GateCallQuerySet(AppendOnlyQuerySet["GateCall"]):
     def let_run(self, statuses: Iterable[Any] | None = None) -> GateCallQuerySet:
         """Keep the calls that a decision let run; with `statuses`, those that stand at one of them now.
 
-        `approved_at` is written by that decision. An index leads from a status to its approved calls, past the many
-        that nobody was asked about.
+        That decision wrote their `grant`, which a call that was rejected has not, also where others of its batch were
+        let run. An index leads from a status to these calls, past the many that nobody was asked about.
         """
-        rows = self.filter(call__approved_at__isnull=False)
+        rows = self.filter(call__grant__isnull=False)
         if statuses is None:
             return rows
-        # By a constraint none that waits is approved. PostgreSQL knows only how many wait, and would read every gate
-        # for fear of as many.
+        # None that waits has a grant. PostgreSQL knows only how many wait, and would read every gate for as many.
         asked = {str(status) for status in statuses} - {str(CallStatus.PENDING_APPROVAL)}
         return rows.filter(call__status__in=sorted(asked))
 
@@ -49,6 +48,8 @@ class GateCall(AppendOnlyModel):
     class Meta:
         ordering = ["gate", "position"]
         constraints = [models.UniqueConstraint(fields=["gate", "call"], name="gate_call_once")]
+        # From a call to its gates without reading a row, for the queue's tabs.
+        indexes = [models.Index(fields=["call", "gate"], name="gate_call_gate")]
 
     def __str__(self) -> str:
         return f"call {self.position} of gate {self.gate_id}"

@@ -16,12 +16,13 @@ from django.db import models
 from approvals_app import requests
 from approvals_app.models import Comment, Decision, Gate, GateCall
 from approvals_app.requests import Verdict
-from approvals_app.sizing.incidents import ENVIRONMENTS, FAULTS, SERVICES, TEAMS, Fault
+from approvals_app.sizing.incidents import ENVIRONMENTS, FAULTS, SERVICES, TEAMS
 from approvals_app.sizing.writing import Keys
-from approvals_app.snapshot import headline_of, words_of
+from approvals_app.snapshot import asked_of
 from approvals_app.states import STATUS_AFTER, Channel, DecisionType, GateKind, GateStatus, Next
 from sessions_app import events
 from sessions_app.agents import config, consequence, risk
+from sessions_app.agents.context import Judgement
 from sessions_app.models import AgentRun, Run, Session, SessionEvent, ToolCall
 from sessions_app.models.ledger import call_digest
 from sessions_app.states import CallStatus, RunKind, RunStatus, SessionStatus
@@ -147,7 +148,7 @@ class Life:
         """Let the resolution agent ask whether its fix may run; the session waits."""
         args = {"service": self.service, **self.fault.args(self._rng)}
         judged = risk.judge(FIX, args, self.session.environment, config.current().risk.rules)
-        call = self._call("resolution", FIX, args, judged.level, judged.reason, judged.rule, judged.rule_version)
+        call = self._call("resolution", FIX, args, judged)
         call.reasoning = self.fault.reasoning.format(service=self.service)
         value = {
             "type": "tool_approval",
@@ -366,9 +367,7 @@ class Life:
     def _end_run(self, status: RunStatus) -> None:
         self.run.status, self.run.ended_at = status, self._passes(0.1, 2)
 
-    def _call(
-        self, agent: str, tool: str, args: dict[str, Any], level: str, reason: str, rule: str, version: str
-    ) -> ToolCall:
+    def _call(self, agent: str, tool: str, args: dict[str, Any], judged: Judgement) -> ToolCall:
         self._calls += 1
         call: ToolCall = self._new(
             ToolCall,
@@ -380,10 +379,10 @@ class Life:
             tool=tool,
             args=args,
             digest=call_digest(tool, args),
-            risk=level,
-            reason=reason,
-            rule=rule,
-            rule_version=version,
+            risk=judged.level,
+            reason=judged.reason,
+            rule=judged.rule,
+            rule_version=judged.rule_version,
             status=CallStatus.PENDING_APPROVAL,
             ts=self._passes(0.1, 1),
         )
@@ -392,7 +391,7 @@ class Life:
     def _read(self, agent: str, tool: str) -> None:
         args = {"service": self.service}
         judged = _read_only(tool)
-        call = self._call(agent, tool, args, judged.level, judged.reason, judged.rule, judged.rule_version)
+        call = self._call(agent, tool, args, judged)
         call.idempotent = True
         call.result = json.dumps(self.fault.reading(self._rng, self.service, self.session.environment))
         call.started_at, call.finished_at, call.status = self.at, self._passes(0.05, 2), CallStatus.EXECUTED
@@ -432,21 +431,8 @@ class Life:
             run_id=self.run.pk,
             interrupt_id=f"{self.session.pk}-{number}",
             checkpoint_id=f"loaddemo-{number}",
-            kind=asked.kind,
-            agent=asked.agent or (call.agent if call else ""),
-            tool=call.tool if call else "",
-            tool_call_id=call.tool_call_id if call else "",
-            calls=list(asked.calls),
-            headline=headline_of(asked, means),
-            question=asked.question,
-            reasoning=(call.reasoning if call else "") or asked.reasoning,
-            reason=asked.reason or (call.reason if call else "asked_by_agent"),
-            risk=call.risk if call else "",
-            rule=call.rule if call else "",
-            rule_version=call.rule_version if call else "",
-            consequence=words_of(means),
+            **asked_of(asked, call, [means] if means else []),
             evidence={"reports": self._reports, "readings": self._readings, "seen": [{}] * len(asked.calls)},
-            allowed=list(asked.allowed),
             request=value,
             created_at=self.at,
             expires_at=self.now + days if pending else self.at + approvals.expires_after,
@@ -478,8 +464,5 @@ def _means(tool: str, args: str, environment: str) -> Any:
 
 
 @lru_cache(maxsize=16)
-def _read_only(tool: str) -> Any:
+def _read_only(tool: str) -> Judgement:
     return risk.judge(tool, {}, "", config.current().risk.rules)
-
-
-__all__ = ["FIX", "GRAPH", "HEALTH", "METRICS", "Cast", "Fault", "Life"]

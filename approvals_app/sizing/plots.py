@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
+from approvals_app.models import Gate
 from approvals_app.sizing.life import HEALTH, METRICS, Life
 from approvals_app.states import DecisionType, Next
 from sessions_app.states import CallStatus, SessionStatus
@@ -15,6 +16,15 @@ Plot = Callable[[Life, Life | None], None]
 
 def _investigate(life: Life) -> None:
     life.turn("triage", HEALTH, METRICS)
+
+
+def _decided(life: Life, kind: DecisionType, cause: str) -> Gate:
+    """Let the fix be asked for and decided on, and the graph go on with that."""
+    _investigate(life)
+    gate = life.ask()
+    actor = life.decide(gate, kind)
+    life.go_on(gate, cause=cause, actor=actor)
+    return gate
 
 
 def approved(life: Life, before: Life | None) -> None:
@@ -31,30 +41,19 @@ def approved(life: Life, before: Life | None) -> None:
 
 def edited(life: Life, before: Life | None) -> None:
     """The fix is changed, approved and works."""
-    _investigate(life)
-    gate = life.ask()
-    actor = life.decide(gate, DecisionType.EDIT)
-    life.go_on(gate, cause="gate edited and approved", actor=actor)
-    life.carry_out(gate)
+    life.carry_out(_decided(life, DecisionType.EDIT, "gate edited and approved"))
     life.finish(SessionStatus.RESOLVED, f"{life.fault.action} helped; {life.service} is well again.")
 
 
 def failed(life: Life, before: Life | None) -> None:
     """The fix is approved and fails."""
-    _investigate(life)
-    gate = life.ask()
-    actor = life.decide(gate, DecisionType.APPROVE)
-    life.go_on(gate, cause="gate approved", actor=actor)
-    life.carry_out(gate, CallStatus.FAILED)
+    life.carry_out(_decided(life, DecisionType.APPROVE, "gate approved"), CallStatus.FAILED)
     life.finish(SessionStatus.NEEDS_REVIEW, "The fix could not be applied; somebody must look.")
 
 
 def rejected(life: Life, before: Life | None) -> None:
     """The fix is rejected, and the agent hands over."""
-    _investigate(life)
-    gate = life.ask()
-    actor = life.decide(gate, DecisionType.REJECT)
-    life.go_on(gate, cause="gate rejected", actor=actor)
+    _decided(life, DecisionType.REJECT, "gate rejected")
     life.finish(SessionStatus.ESCALATED, f"{life.service} is left to the people on call.")
 
 
@@ -130,10 +129,7 @@ def half_decided(life: Life, before: Life | None) -> None:
 
 def unknown(life: Life, before: Life | None) -> None:
     """An approved call was cut off, and somebody must say whether it ran."""
-    _investigate(life)
-    gate = life.ask()
-    actor = life.decide(gate, DecisionType.APPROVE)
-    life.go_on(gate, cause="gate approved", actor=actor)
+    gate = _decided(life, DecisionType.APPROVE, "gate approved")
     life.carry_out(gate, CallStatus.UNKNOWN)
     life.ask_what_became(gate)
 

@@ -295,7 +295,7 @@ def test_a_gate_tells_decided_dispatched_and_executed_apart(as_bob, make_session
     resume = session.runs.get(status="pending")
     assert resume.claim("elsewhere:1:0")
     row = session.tool_calls.get()
-    row.claim(run_id=resume.pk, tool=row.tool, args=row.args)
+    row.claim(run_id=resume.pk, attempt=resume.attempt, tool=row.tool, args=row.args)
     (outcome,) = as_bob.get(path).json()["outcome"]
     assert outcome["dispatched_at"] == instant(session.events.get(kind="tool_dispatched").ts)
     assert (outcome["status"], outcome["finished_at"]) == ("executing", None)

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from approvals_app.models import Gate
 from approvals_app.states import COUNTED, MOST_URGENT_FIRST, QueueTab, order_of
-from tests.plans import nothing_is_small, plan_of, read_whole
+from tests.plans import nothing_is_small, plan_of, read_whole, sorts
 
 pytestmark = pytest.mark.django_db
 
@@ -42,15 +42,24 @@ def test_every_query_of_a_tab_uses_an_index(client: Client, bob: Any, make_gate:
 
 @pytest.mark.parametrize("tab", sorted(set(QueueTab.values) - {"executing", "unknown"}))
 def test_a_long_tab_is_read_in_its_order_and_not_sorted(tab: str) -> None:
-    rows = Gate.objects.in_tab(tab, crowded=True).order_by(*order_of(QueueTab(tab)))
-    plan = rows.values("pk")[:51].explain()
-    assert "TEMP B-TREE" not in plan
-    assert "Sort" not in plan
+    rows = Gate.objects.in_tab(tab, walk=True).order_by(*order_of(QueueTab(tab)))
+    assert not sorts(rows.values("pk")[:51].explain())
+
+
+def test_a_plan_that_sorts_is_seen() -> None:
+    assert sorts(Gate.objects.order_by("headline").values("pk")[:51].explain())
 
 
 def test_the_order_by_urgency_has_an_index_of_its_own() -> None:
     plan = Gate.objects.pending().order_by(*MOST_URGENT_FIRST).values("pk")[:51].explain()
     assert "gate_urgency" in plan
+
+
+@pytest.mark.skipif("connection.vendor != 'sqlite'")
+def test_the_few_gates_of_groups_are_found_by_what_they_have_in_common() -> None:
+    # In the queue's order, all that wait would be walked through.
+    alike = Gate.objects.pending().filter(call_digest__in=["one", "other"])
+    assert "gate_same_call" in alike.few(MOST_URGENT_FIRST).explain()
 
 
 def test_only_tabs_that_somebody_empties_are_counted_to_the_end() -> None:

@@ -13,7 +13,7 @@ from django.test import Client
 from approvals_app import urgency
 from approvals_app.models import Gate, SavedView
 from approvals_app.models.saved_view import MOST_VIEWS
-from approvals_app.states import MOST_URGENT_FIRST
+from approvals_app.states import GROUPS, MOST_URGENT_FIRST
 from sessions_app.exceptions import BadRequest
 from sessions_app.models import Session
 from tests.conftest import question_interrupt, tool_interrupt
@@ -227,12 +227,42 @@ def test_a_group_costs_one_query_more_however_many_there_are(
             desk.get(f"/approvals/?group={group}&environment=dev&q=checkout")
 
 
-def test_a_group_without_room_says_how_many_more_there_are(desk: Client, make_gate: Any) -> None:
-    for _ in range(4):
+def test_a_group_without_room_leads_to_a_list_of_its_own_under_the_same_filters(desk: Client, make_gate: Any) -> None:
+    same = [make_gate() for _ in range(4)]
+    few = [make_gate(interrupts=[tool_interrupt(service="payments", action="restart")]) for _ in range(3)]
+    elsewhere = put(make_gate(), risk="low")
+    for room, large in ((5, False), (4, True)):
+        with mock.patch.dict(GROUPS, call=GROUPS["call"]._replace(room=room)):
+            page = desk.get("/approvals/?group=call&risk=high")
+        html = page.content.decode()
+        # The smaller one is there whole, though it stands behind the other.
+        assert "<summary>3 identical: 2 more of the same call</summary>" in html
+        assert ("<summary>4 identical: 3 more of the same call</summary>" not in html) is large
+        assert set(listed(page)) == {gate.pk for gate in [*(same[:1] if large else same), *few]}
+    (address,) = re.findall(r'class="whole" href="([^"]+)">4 identical: show all of them<', html)
+    whole = desk.get(address.replace("&amp;", "&"))
+    assert listed(whole) == [gate.pk for gate in same]
+    assert f"call {same[0].call_digest[:8]} <" in whole.content.decode()
+    assert f'name="call" value="{same[0].call_digest}"' in whole.content.decode()
+    assert elsewhere.pk in listed(desk.get(f"/approvals/?call={same[0].call_digest}"))
+
+
+def test_a_session_without_room_leads_to_its_page(desk: Client, make_gate: Any) -> None:
+    gate = make_gate(interrupts=[tool_interrupt() for _ in range(4)])
+    with mock.patch.dict(GROUPS, session=GROUPS["session"]._replace(room=2)):
+        page = desk.get("/approvals/?group=session")
+    assert len(listed(page)) == 1
+    assert f'href="/sessions/{gate.session_id}/">3 more in the session</a>' in page.content.decode()
+
+
+def test_a_narrowed_list_is_counted_so_far_and_says_so(
+    desk: Client, make_gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("approvals_app.views.COUNTED_TO", 2)
+    for _ in range(3):
         make_gate()
-    with mock.patch("approvals_app.views.MOST_ALIKE", 2):
-        html = desk.get("/approvals/?group=call").content.decode()
-    assert "4 identical: 3 more of the same call, the first 2 here" in html
+    assert re.search(r"2\+ of 3: .*high risk", desk.get("/approvals/?risk=high").content.decode(), re.DOTALL)
+    assert "3 of 3" not in desk.get("/approvals/").content.decode()
 
 
 # Saved views --------------------------------------------------------------------------------------------------------

@@ -178,7 +178,7 @@ def test_an_approved_call_is_dispatched_before_its_end_or_lapses_and_never_both(
                 else:
                     mine = ToolCall.objects.get(pk=row.pk)
                     try:
-                        mine.claim(run_id=resume.pk, tool=row.tool, args=row.args)
+                        mine.claim(run_id=resume.pk, attempt=resume.attempt, tool=row.tool, args=row.args)
                     except ToolRefused:
                         assert over or expected != "approved"
                     else:
