@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import connections
 from django.utils.module_loading import import_string
 
 from clm_site.installation import MOVED
@@ -38,6 +39,7 @@ IDS = {
     "clm.E013": "CLM_ENGINE=procrastinate, but the package is not installed.",
     "clm.E014": "CLM_PGBOUNCER or CLM_DIRECT_DATABASE_URL does not fit DATABASE_URL.",
     "clm.E015": "The installation in the data directory has moved to PostgreSQL.",
+    "clm.E016": "The database does not keep its texts as UTF-8.",
     "clm.W001": "CLM_HTTPS is off at an address that others can reach.",
     "clm.W002": "CLM listens for others, but answers only to the names of this machine.",
     "clm.W003": "The secret key is short.",
@@ -181,6 +183,21 @@ def check_database_packages(**kwargs: Any) -> Iterator[CheckMessage]:
         if missing := [package for package in packages if not _installed(package)]:
             hint = "Install CLM with its extra: pip install 'clm[postgres]'."
             yield error("clm.E008", hint, f"Missing: {', '.join(missing)}.")
+
+
+@register(Tags.database)
+def check_encoding(databases: Sequence[str] | None = None, **kwargs: Any) -> Iterator[CheckMessage]:
+    """Ask PostgreSQL how it keeps texts, before `migrate` makes a table: without UTF-8, names come back as bytes."""
+    for alias in databases or ():
+        if (connection := connections[alias]).vendor != "postgresql":
+            continue
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW server_encoding")
+            (encoding,) = cursor.fetchone() or ("",)
+        encoding = encoding.decode() if isinstance(encoding, bytes) else encoding
+        if encoding != "UTF8":
+            hint = "Make one with: CREATE DATABASE clm ENCODING 'UTF8' TEMPLATE template0;"
+            yield error("clm.E016", hint, f"Its encoding is {encoding}.")
 
 
 @register("clm")

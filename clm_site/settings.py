@@ -15,6 +15,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import csp.constants
 from django.core.exceptions import ImproperlyConfigured
 
+from clm_site.installation import KEY, RECORDS
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
@@ -67,7 +69,7 @@ def secret_key(directory: Path) -> str:
     """
     if key := env_str("CLM_SECRET_KEY"):
         return key
-    path = directory / "secret_key"
+    path = directory / KEY
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -90,7 +92,7 @@ def database(url: str, directory: Path, *, pool: int = 0, pgbouncer: bool = Fals
     if not url:
         return {
             "ENGINE": "django.db.backends.sqlite3",
-            "NAME": directory / "clm.sqlite3",
+            "NAME": directory / RECORDS,
             "OPTIONS": {
                 # A writer takes its lock when it begins, so no transaction fails half-way on an upgrade.
                 "transaction_mode": "IMMEDIATE",
@@ -118,6 +120,8 @@ def database(url: str, directory: Path, *, pool: int = 0, pgbouncer: bool = Fals
         # What a pooler in transaction mode cannot carry from one transaction to the next.
         "DISABLE_SERVER_SIDE_CURSORS": pgbouncer,
         "OPTIONS": {
+            # Pages ask for little of much: compiling such a query takes longer than the query, and workers' start too.
+            **({} if pgbouncer else {"options": "-c jit=off -c max_parallel_workers_per_gather=0"}),
             **dict(parse_qsl(parts.query)),
             **({"pool": {"min_size": 0, "max_size": pool, "timeout": 10}} if pool else {}),
         },

@@ -26,6 +26,12 @@ def test_a_pool_leaves_no_connection_to_a_thread_and_a_pooler_gets_no_server_sid
     assert (without["CONN_MAX_AGE"], without["DISABLE_SERVER_SIDE_CURSORS"]) == (60, False)
 
 
+def test_queries_are_not_compiled_but_where_the_address_says_so_or_a_pooler_would_refuse_the_word() -> None:
+    assert "jit=off" in product.database(URL, Path("/nowhere"))["OPTIONS"]["options"]
+    assert "options" not in product.database(URL, Path("/nowhere"), pgbouncer=True)["OPTIONS"]
+    assert product.database(f"{URL}&options=-c%20jit%3Don", Path("/nowhere"))["OPTIONS"]["options"] == "-c jit=on"
+
+
 @pytest.mark.parametrize(
     ("pgbouncer", "direct", "listens"), [(False, "", True), (True, "", False), (True, "postgresql://db/clm", True)]
 )

@@ -180,3 +180,7 @@ def test_what_a_sweep_reads_goes_round_all_that_rests(make_session: Any, monkeyp
     ticks = [int(tick * settings.CLM_SWEEP_SECONDS) for tick in range(3)]
     found = [run.pk for tick in ticks for run in recovery.slice_of(tick)]
     assert sorted(found) == sorted(Run.objects.values_list("pk", flat=True))
+
+    # A graph that no worker has can be read by none.
+    Session.objects.filter(runs=found[0]).update(graph="elsewhere")
+    assert {run.pk for tick in ticks for run in recovery.slice_of(tick)} == set(found[1:])

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -26,13 +27,20 @@ def missing(what: str, variable: str) -> None:
 
 @pytest.fixture
 def postgres() -> Iterator[str]:
-    """The address of an empty database, beside the one of CLM_TEST_POSTGRES or DATABASE_URL; dropped at the end."""
+    """The address of an empty database."""
+    with empty_database() as address:
+        yield address
+
+
+@contextmanager
+def empty_database(options: str = "") -> Iterator[str]:
+    """Yield the address of a new database, beside the one of CLM_TEST_POSTGRES or DATABASE_URL; dropped at the end."""
     server = os.environ.get("CLM_TEST_POSTGRES") or os.environ.get("DATABASE_URL", "")
     if not server.startswith("postgres"):
         missing("Needs PostgreSQL: set CLM_TEST_POSTGRES or DATABASE_URL", "CLM_REQUIRE_POSTGRES")
     name = f"clm_serving_{secrets.token_hex(4)}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
+        connection.execute(f'CREATE DATABASE "{name}" {options}')
         yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 

@@ -19,9 +19,10 @@ from typing import Any
 
 import httpx
 
+from clm_site.installation import RECORDS
+
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "correct horse battery"
-SQLITE = "clm.sqlite3"
 
 
 def free_port() -> int:
@@ -57,11 +58,11 @@ def manage(*args: str, env: dict[str, str], timeout: float = 180) -> subprocess.
 
 def migrate(directory: Path, env: dict[str, str]) -> None:
     """Migrate an installation; a new one on SQLite is a copy of one that this process migrates once."""
-    if env.get("DATABASE_URL") or (directory / SQLITE).exists():
+    if env.get("DATABASE_URL") or (directory / RECORDS).exists():
         _migrate(env)
     else:
         directory.mkdir(parents=True, exist_ok=True)
-        shutil.copy(_migrated(), directory / SQLITE)
+        shutil.copy(_migrated(), directory / RECORDS)
 
 
 @cache
@@ -69,7 +70,7 @@ def _migrated() -> Path:
     directory = Path(tempfile.mkdtemp(prefix="clm-migrated-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     _migrate(environment(directory, 0))
-    return directory / SQLITE
+    return directory / RECORDS
 
 
 def _migrate(env: dict[str, str]) -> None:

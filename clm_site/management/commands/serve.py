@@ -65,7 +65,8 @@ class Command(BaseCommand):
         if server.failure:
             self.stderr.write(self.style.ERROR(f"CLM stopped: {server.failure}"))
         else:
-            self.stdout.write("Stopped. Runs that were under way go on at the next start.")
+            drives = settings.CLM_ENGINE == "inprocess"
+            self.stdout.write("Stopped. Runs that were under way go on at the next start." if drives else "Stopped.")
         # Threads that still hold a request must not keep the process: what matters is committed.
         sys.stdout.flush()
         sys.stderr.flush()
