@@ -151,8 +151,8 @@ class Stretch:
     #: Events before it, where that is known.
     more: int = 0
     before: int | None = None
-    #: Its first event, from which on a page that has loaded earlier ones asks again.
-    first: int | None = None
+    #: Its first event, where a page that has loaded earlier ones goes on to ask for everything since.
+    since: int | None = None
 
     @property
     def here(self) -> str:
@@ -267,7 +267,7 @@ def page_of(
         earlier=first.pk if more and first else None,
         more=first.position - 1 if more and first and not show.flat else 0,
         before=before,
-        first=first.pk if first else None,
+        since=first.pk if first and (before or since) else None,
     )
 
 

@@ -29,6 +29,20 @@
     navigator.clipboard?.writeText(link.href).then(() => say("The link to this event is copied."), () => {});
   });
 
+  // Updates and earlier events are fetched one after the other. An update that waited for its turn asks for everything
+  // since the event that is the first on the page by then.
+  document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => {
+    if (ctx.sourceElement.id !== "session") return;
+    const url = new URL(ctx.request.action, location.href);
+    const since = document.getElementById("since")?.value;
+    if (since) url.searchParams.set("since", since);
+    ctx.request.action = url.pathname + url.search;
+  });
+  // An update may have been left out while earlier events were waited for.
+  document.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
+    if (ctx.sourceElement?.id === "earlier-link") document.body.dispatchEvent(new CustomEvent("desk:timeline"));
+  });
+
   const atTheEnd = () => innerHeight + scrollY > document.documentElement.scrollHeight - 120;
   let follow = false;
   document.addEventListener("htmx:before:ws:message", ({ target }) => {

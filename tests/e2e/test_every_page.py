@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.e2e.conftest import Desk, sign_in, watch
 from tests.e2e.screenshots import STEPS, TABS
@@ -216,6 +216,7 @@ def test_earlier_events_load_above_and_stay_when_the_page_asks_again(filled, bro
     expect(page.locator("#timeline")).to_contain_text("Shard 259 looks")
     keys = page.locator("#timeline .event[id^=e-]").evaluate_all("events => events.map(event => event.id)")
     assert len(keys) == len(set(keys))
+    page.wait_for_load_state("networkidle")
     with page.expect_response(lambda answer: "since=" in answer.url):
         page.evaluate("document.body.dispatchEvent(new CustomEvent('desk:timeline'))")
     expect(page.locator("#timeline")).to_contain_text("Shard 25 looks")
@@ -226,4 +227,41 @@ def test_earlier_events_load_above_and_stay_when_the_page_asks_again(filled, bro
     other.goto(f"{desk.address}/sessions/{found['long']}/#e-{oldest + 60}")
     expect(other).to_have_url(f"{desk.address}/sessions/{found['long']}/?at={oldest + 60}#e-{oldest + 60}")
     expect(other.locator(f"#e-{oldest + 60}")).to_be_in_viewport()
+    context.close()
+
+
+@pytest.mark.parametrize("slow", ["the click", "an update"])
+def test_earlier_events_come_and_stay_whatever_is_under_way_when_they_are_asked_for(filled, browser: Browser, slow):
+    desk, found = filled
+    context = browser.new_context()
+    page = context.new_page()
+    sign_in(page, desk, "bob")
+    page.goto(f"{desk.address}/sessions/{found['long']}/")
+    expect(page.locator("#live")).to_contain_text("live")
+    page.wait_for_load_state("networkidle")
+    held: list[Route] = []
+    asked: list[str] = []
+
+    def hold(route: Route) -> None:
+        if held or ("before=" in route.request.url) != (slow == "the click"):
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.on("request", lambda request: asked.append(request.url))
+    page.route("**/sessions/**", hold)
+    update = "document.body.dispatchEvent(new CustomEvent('desk:timeline'))"
+    if slow == "an update":
+        page.evaluate(update)
+    page.locator("#earlier-link").click()
+    # The second of these comes 900 ms later: updates are asked for as seldom as that.
+    page.evaluate(update)
+    page.evaluate(update)
+    page.wait_for_timeout(1200)
+    held[0].continue_()
+    expect(page.locator("#timeline")).to_contain_text("Shard 25 looks")
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(1000)
+    expect(page.locator("#timeline")).to_contain_text("Shard 25 looks")
+    assert any("since=" in url for url in asked), "what happened since was not asked for again"
     context.close()

@@ -84,9 +84,10 @@ def test_earlier_events_come_as_a_fragment_of_their_own_and_with_their_filter(as
         assert text.lstrip().startswith('<li id="earlier"')
         assert [int(seq) for seq in re.findall(r'<li id="e-(\d+)"', text)] == seqs[2:7]
         assert f'name="since" value="{seqs[2]}"' in text
-        # A page that loaded earlier events asks for all of them again.
+        # A page that loaded earlier events asks for all of them again, however often.
         again = as_alice.get(f"/sessions/{session.pk}/", {"since": seqs[2]}, headers={"HX-Request": "true"})
         assert shown(again) == [str(seq) for seq in seqs[2:]]
+        assert f'name="since" value="{seqs[2]}"' in again.content.decode()
         narrowed = as_alice.get(f"/sessions/{session.pk}/", {"before": seqs[7], "show": "changes"})
     assert len(shown(narrowed)) == 1
     assert "show=changes" in narrowed.content.decode()
@@ -152,7 +153,8 @@ def test_a_long_result_is_cut_and_all_of_it_is_a_link_away(as_alice, make_sessio
     AgentRun.start(session_id=session.pk, run_id=run.pk, agent="triage", key="t")
     with driven(run):
         row, _ = ToolCall.enter(
-            session_id=session.pk, run_id=run.pk, agent="triage", tool_call_id="c", tool="a:b", args={}, reasoning="",
+            session_id=session.pk, run_id=run.pk, attempt=run.attempt,
+            agent="triage", tool_call_id="c", tool="a:b", args={}, reasoning="",
             idempotent=True, judge=lambda: Judgement(level="low", reason="low_risk", rule="r", rule_version="1"),
         )  # fmt: skip
     row.settle(result="start " + "x" * 5000 + " end", result_kind="text", latency_ms=1)
@@ -181,7 +183,8 @@ def test_a_gate_shows_what_the_approver_changed_and_what_became_of_it(as_alice, 
     run = session.runs.get()
     with driven(run):
         ToolCall.enter(
-            session_id=session.pk, run_id=run.pk, agent="resolution", tool_call_id=interrupt["value"]["tool_call_id"],
+            session_id=session.pk, run_id=run.pk, attempt=run.attempt,
+            agent="resolution", tool_call_id=interrupt["value"]["tool_call_id"],
             tool="local_remediation:apply_fix", args=args, reasoning="", idempotent=False,
             judge=lambda: Judgement(level="high", reason="high_risk", rule="r", rule_version="1"),
         )  # fmt: skip
@@ -227,7 +230,8 @@ def test_the_live_node_names_the_tool_that_it_is_at(make_session):
     run = session.runs.get()
     AgentRun.start(session_id=session.pk, run_id=run.pk, agent="triage", key="t")
     ToolCall.enter(
-        session_id=session.pk, run_id=run.pk, agent="triage", tool_call_id="c", tool="server:slow", args={},
+        session_id=session.pk, run_id=run.pk, attempt=run.attempt,
+        agent="triage", tool_call_id="c", tool="server:slow", args={},
         reasoning="", idempotent=True,
         judge=lambda: Judgement(level="low", reason="low_risk", rule="r", rule_version="1"),
     )  # fmt: skip
@@ -244,7 +248,8 @@ def read(
     run = session.runs.latest("pk")
     with driven(run):
         row, _ = ToolCall.enter(
-            session_id=session.pk, run_id=run.pk, agent="a", tool_call_id=key, tool=tool, args=args, reasoning="",
+            session_id=session.pk, run_id=run.pk, attempt=run.attempt,
+            agent="a", tool_call_id=key, tool=tool, args=args, reasoning="",
             idempotent=True, judge=lambda: Judgement(level="low", reason="low_risk", rule="r", rule_version="1"),
         )  # fmt: skip
     row.settle(result=result if isinstance(result, str) else json.dumps(result), result_kind="json", latency_ms=1)
