@@ -13,9 +13,9 @@
     (fold.querySelector("input, select, textarea") ?? fold.querySelector("summary")).focus();
   });
 
-  document.addEventListener("htmx:after:swap", () => {
+  document.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
     const gate = document.getElementById("gate");
-    if (!gate || gate.contains(document.activeElement) && document.activeElement.matches("input, select, textarea")) return;
+    if (ctx.sourceElement?.id !== "decision" || !gate || gate.contains(document.activeElement) && document.activeElement.matches("input, select, textarea")) return;
     const wrong = gate.querySelector("[aria-invalid=true]:not(#words)");
     (wrong ?? gate.querySelector("#changes"))?.focus();
   });

@@ -45,8 +45,8 @@
 
   // A comment that was taken leaves its field; until then it stays there whatever is swapped.
   let taken = false;
-  document.addEventListener("htmx:before:response", ({ target, detail }) => {
-    if (target.id === "comment") taken = detail.ctx.response.status < 400;
+  document.addEventListener("htmx:before:response", ({ detail: { ctx } }) => {
+    if (ctx.sourceElement.id === "comment") taken = ctx.response.status < 400;
   });
   document.addEventListener("htmx:after:swap", () => {
     if (taken && $("#comment-text")) $("#comment-text").value = "";

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import APIResponse, Page, Route, expect
 
 from tests.e2e.conftest import Desk, Person, approve
 
@@ -90,6 +90,28 @@ def test_an_approver_who_has_never_seen_clm_decides_ten_mixed_gates_with_the_key
     expect(bob.locator(".empty")).to_be_visible()
     bob.goto(f"{desk.address}/approvals/?status=decided")
     expect(bob.locator("#rows > .row", has_text="by bob")).to_have_count(10)
+
+
+def test_the_work_goes_on_when_the_news_of_a_decision_is_faster_than_its_answer(desk: Desk, person: Person):
+    bob = person("bob")
+    desk.park_nine()
+    bob.goto(f"{desk.address}/approvals/?q=unwell")
+    bob.locator("#rows > .row").first.get_by_role("link").click()
+    late: list[tuple[Route, APIResponse]] = []
+    for left in (6, 5, 4):
+        expect(bob.locator("#live")).to_contain_text("live")
+        bob.route("**/decide/", lambda route: late.append((route, route.fetch())), times=1)
+        press(bob, "r")
+        bob.locator("#words").press_sequentially("not tonight")
+        press(bob, "Escape", "r", "Enter")
+        expect(bob.locator(".outcome-said")).to_contain_text("bob")
+        # What was sent is not shown as what got lost.
+        expect(bob.locator("#kept")).to_be_hidden()
+        while not late:
+            bob.wait_for_timeout(50)
+        route, answer = late.pop()
+        route.fulfill(response=answer)
+        expect(bob.locator("main > .notice")).to_contain_text(f"{left} left.")
 
 
 def test_a_list_that_is_read_stands_still_and_one_that_is_not_follows(desk: Desk, person: Person):

@@ -66,7 +66,7 @@ def test_typed_text_focus_and_filters_survive_what_others_do(desk: Desk, person:
 
 
 def test_an_empty_rejection_asks_for_a_reason_and_leaves_the_cursor_there(desk: Desk, person: Person):
-    bob = person("bob")
+    bob, admin = person("bob"), person("admin")
     expect(bob.locator("#rows > .row")).to_have_count(1)
     bob.locator("#rows > .row").get_by_role("link").click()
     expect(bob.locator("h1")).to_contain_text("wants to")
@@ -75,6 +75,7 @@ def test_an_empty_rejection_asks_for_a_reason_and_leaves_the_cursor_there(desk: 
     late: list[tuple[Route, APIResponse]] = []
     bob.route("**/approvals/*/", lambda route: late.append((route, route.fetch())), times=1)
     number = urlsplit(bob.url).path.split("/")[-2]
+    admin.goto(bob.url)
     bob.evaluate(f"document.body.dispatchEvent(new CustomEvent('desk:gate-{number}'))")
     while not late:
         bob.wait_for_timeout(50)
@@ -84,7 +85,14 @@ def test_an_empty_rejection_asks_for_a_reason_and_leaves_the_cursor_there(desk: 
     route.fulfill(response=answer)
     expect(bob.locator("#gate.htmx-request")).to_have_count(0)
     expect(bob.locator("#words-wrong")).to_contain_text("Say why")
-    expect(bob.locator("#words")).to_be_focused()
+    # Nor does one that is fetched afterwards, which shows what is new beside it.
+    bob.get_by_role("button", name="Reject").focus()
+    admin.get_by_label("Say something to the others").fill("Look at the pool first.")
+    admin.get_by_role("button", name="Comment").click()
+    expect(bob.locator("#comments")).to_contain_text("Look at the pool first.")
+    expect(bob.locator("#words-wrong")).to_contain_text("Say why")
+    expect(bob.get_by_role("button", name="Reject")).to_be_focused()
+    bob.locator("#words").focus()
     bob.keyboard.type("it heals by itself")
     bob.get_by_role("button", name="Reject").click()
     expect(bob.locator(".outcome")).to_contain_text("it heals by itself")

@@ -1,6 +1,6 @@
 /* Deciding a gate. What would run something is armed first: the button then says what it will do, and a second step,
    by another key or another press, does it. The server asks for the same second step where this script is not there. */
-import { $, announce, prefers, recall, remember, say } from "./dom.js";
+import { $, $$, announce, prefers, recall, remember, say } from "./dom.js";
 import { onEscape, onKey } from "./keys.js";
 import { rowOf } from "./rows.js";
 
@@ -202,17 +202,28 @@ const walk = (id) => () => {
 onKey("j", walk("to-next"));
 onKey("k", walk("to-previous"));
 
-let mine = false; // the card that comes in next is the answer to one's own decision
-document.addEventListener("htmx:config:request", ({ target, detail }) => {
-  if (target.id !== "decision") return;
+// The gate's news may be faster than the answer to the decision, and take the form away that sent it. What htmx says of
+// an element that is gone it says at the document, so it is the source that is asked for.
+let deciding = false; // one's own decision is under way
+let mine = false; // the card that comes in next is the answer to it
+document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
+  if (ctx.sourceElement.id !== "decision") return;
   const kept = from();
-  if (kept && prefers("go_on")) detail.ctx.request.body.set("queue", kept.filter);
+  if (kept && prefers("go_on")) ctx.request.body.set("queue", kept.filter);
 });
-document.addEventListener("htmx:before:response", ({ target, detail }) => {
-  if (target.id !== "decision") return;
-  mine = detail.ctx.response.status < 400;
+document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => {
+  if (ctx.sourceElement.id === "decision") deciding = true;
+});
+document.addEventListener("htmx:finally:request", ({ detail: { ctx } }) => {
+  if (ctx.sourceElement.id !== "decision") return;
+  deciding = false;
+  keepTyped();
+});
+document.addEventListener("htmx:before:response", ({ detail: { ctx } }) => {
+  if (ctx.sourceElement.id !== "decision") return;
+  mine = ctx.response.status < 400;
   if (mine) typed = "";
-  const next = detail.ctx.hx?.redirect;
+  const next = ctx.hx?.redirect;
   if (mine && next) remember("clm.from", { ...from(), gate: next });
 });
 
@@ -236,12 +247,12 @@ for (const deed of ["keydown", "pointerdown"]) addEventListener(deed, () => { ar
 let typed = "";
 document.addEventListener("input", ({ target }) => { if (target.id === "words") typed = target.value; });
 const keepTyped = () => {
-  if (!typed.trim() || $("#words") || !$("#kept")?.hidden) return;
+  if (deciding || !typed.trim() || $("#words") || !$("#kept")?.hidden) return;
   say($("#kept-text"), typed);
   $("#kept").hidden = false;
 };
 
-// A card that was asked for before the form was answered knows nothing of what the answer says is wrong.
+// A card that was asked for before the form was answered is older than what the answer says.
 const asked = new WeakMap(); // request -> since when it is under way
 let answered = 0;
 document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => asked.set(ctx, performance.now()));
@@ -249,6 +260,18 @@ document.addEventListener("htmx:before:swap", (event) => {
   const { ctx } = event.detail;
   if (ctx.sourceElement?.id === "decision") answered = performance.now();
   else if (ctx.sourceElement?.id === "gate" && asked.get(ctx) < answered) event.preventDefault();
+});
+
+// A newer one knows nothing of what was sent, and what is wrong with it: while the same gate waits, on the same facts,
+// those parts stay as they are.
+const same = (card) => `${$("#decision", card)?.elements.digest.value} ${$("#drift", card) !== null}`;
+document.addEventListener("htmx:before:swap", ({ detail: { ctx, tasks } }) => {
+  const here = $("#gate[data-answered]");
+  const main = tasks.find(({ type }) => type === "main");
+  const comes = main && $("#gate", main.fragment);
+  if (!here || !comes || ctx.sourceElement?.id === "decision" || !$("#decision", comes) || same(here) !== same(comes)) return;
+  for (const part of $$("#decide, .call", here)) $(`#${part.id}`, comes)?.replaceWith(part.cloneNode(true));
+  comes.dataset.answered = "";
 });
 
 // What has the focus on the card may leave with a swap; then reading begins at the heading again.
@@ -259,7 +282,7 @@ const keepFocus = () => {
   held = false;
 };
 
-document.addEventListener("htmx:after:swap", () => {
+document.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
   if (armed) {
     // The card was fetched again under the armed button. What it shows must be what was armed.
     const { button, digest } = armed;
@@ -270,7 +293,7 @@ document.addEventListener("htmx:after:swap", () => {
     }
   }
   keepTyped();
-  $("#words[aria-invalid=true]")?.focus();
+  if (ctx.sourceElement?.id === "decision") $("#words[aria-invalid=true]")?.focus();
   if (mine && $(".outcome-said")) {
     announce($(".outcome-said").textContent.replace(/\s+/g, " ").trim());
     heading();

@@ -9,13 +9,16 @@ export const alertWith = (text) => {
   $("#alerts")?.replaceChildren(note);
 };
 
-document.addEventListener("htmx:error", ({ target, detail }) => {
-  if (target.closest?.("form[method=post]") && detail.ctx) {
+/** Whether a request was sent by a form, which may have left the page since. */
+const posted = (ctx) => ctx?.sourceElement?.closest("form[method=post]");
+
+document.addEventListener("htmx:error", ({ detail: { ctx } }) => {
+  if (posted(ctx)) {
     alertWith("CLM did not answer, so it is not known whether this arrived. The page shows it when the connection is back; reload to be sure.");
   }
 });
-document.addEventListener("htmx:response:error", ({ target, detail }) => {
-  if (detail.ctx.response.status >= 500 && target.closest?.("form[method=post]")) {
+document.addEventListener("htmx:response:error", ({ detail: { ctx } }) => {
+  if (ctx.response.status >= 500 && posted(ctx)) {
     alertWith("Something broke in CLM and this was not done. It is in the server's log; try again.");
   }
 });
