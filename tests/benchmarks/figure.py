@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import operator
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +26,24 @@ class Figure:
     floor: float | None = None
     spread: tuple[float, float] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def paired(
+        cls, name: str, ours: Sequence[float], floors: Sequence[float], *, unit: str, bar: float | None, better: str
+    ) -> Figure:
+        """Return the figure of readings that took turns with those of their floor: ratios are within a turn."""
+        ratios = [mine / floor for mine, floor in zip(ours, floors, strict=True)]
+        return cls(
+            name=name,
+            value=statistics.median(ours),
+            unit=unit,
+            floor=statistics.median(floors),
+            judged=statistics.median(ratios),
+            bar=bar,
+            better=better,
+            spread=(min(ratios), max(ratios)),
+            notes={"ours": list(ours), "floors": list(floors)},
+        )
 
     @property
     def ok(self) -> bool:

@@ -7,7 +7,6 @@ history costs.
 from __future__ import annotations
 
 import shutil
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -74,22 +73,11 @@ def figures() -> list[Figure]:
             better="lower",
             notes={str(tab): number for tab, number in queries.items()},
         ),
-        *(_time(tab, times[tab], floors) for tab in QueueTab),
+        *(
+            Figure.paired(f"queue page, {tab.label}: time", times[tab], floors, unit="ms", bar=BAR, better="lower")
+            for tab in QueueTab
+        ),
     ]
-
-
-def _time(tab: QueueTab, readings: list[float], floors: list[float]) -> Figure:
-    ratios = [longer / shorter for longer, shorter in zip(readings, floors, strict=True)]
-    return Figure(
-        name=f"queue page, {tab.label}: time",
-        value=statistics.median(readings),
-        unit="ms",
-        floor=statistics.median(floors),
-        judged=statistics.median(ratios),
-        bar=BAR,
-        better="lower",
-        spread=(min(ratios), max(ratios)),
-    )
 
 
 def _switch_to(database: Path, *, copy_of: Path | None = None) -> None:

@@ -10,7 +10,6 @@ that are found again the next time. Without either it is a SQLite file that goes
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,6 +69,7 @@ def _second(path: str) -> Callable[[Client], str]:
 ADDRESSES = (
     *(Address(f"queue, {tab.label}", _page(f"/approvals/?tab={tab}")) for tab in QueueTab),
     Address("queue, production, high risk", _page("/approvals/?environment=production&risk=high")),
+    Address("queue, by session", _page("/approvals/?group=session")),
     Address("queue, by identical call", _page("/approvals/?group=call")),
     Address("sessions page", _page("/sessions/")),
     Address("sessions page, resolved", _page("/sessions/?status=resolved")),
@@ -129,24 +129,17 @@ def figures(given: argparse.Namespace) -> list[Figure]:
             notes=dict(queries),
         ),
         *(
-            _time(f"{where}: {address.name}", times[given.sessions][place], times[FEW][place])
+            Figure.paired(
+                f"{where}: {address.name}",
+                times[given.sessions][place],
+                times[FEW][place],
+                unit="ms",
+                bar=BAR,
+                better="lower",
+            )
             for place, address in enumerate(ADDRESSES)
         ),
     ]
-
-
-def _time(name: str, many: list[float], few: list[float]) -> Figure:
-    ratios = [longer / shorter for longer, shorter in zip(many, few, strict=True)]
-    return Figure(
-        name=name,
-        value=statistics.median(many),
-        unit="ms",
-        floor=statistics.median(few),
-        judged=statistics.median(ratios),
-        bar=BAR,
-        better="lower",
-        spread=(min(ratios), max(ratios)),
-    )
 
 
 def _clock() -> float:

@@ -8,7 +8,6 @@ with CLM's durability, which is what the bar is for, and with LangGraph's defaul
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -107,7 +106,9 @@ class Bare:
             "configurable": {"thread_id": thread},
             "recursion_limit": RECURSION_LIMIT,
         }
-        context = RunContext(session_id=thread, run_id=0, environment=ENVIRONMENT, query=QUERY, journal=Null())
+        context = RunContext(
+            session_id=thread, run_id=0, attempt=0, environment=ENVIRONMENT, query=QUERY, journal=Null()
+        )
         async with self._room:
             values: dict[str, Any] = await self._graph.ainvoke(
                 given, about, context=context, durability=self._durability
@@ -249,7 +250,7 @@ async def measure(repetitions: int = REPETITIONS) -> list[Figure]:
                         rates[key].append(rate)
                 named.reverse()
     return [
-        _figure(name, rates["clm", phase], rates[floor, phase], bar=bar)
+        Figure.paired(name, rates["clm", phase], rates[floor, phase], unit="sessions/s", bar=bar, better="higher")
         for name, phase, floor, bar in (
             (f"to the gate, {AT_ONCE} at once", "gate", "same", 0.6),
             ("  against LangGraph's default durability", "gate", "default", None),
@@ -257,21 +258,6 @@ async def measure(repetitions: int = REPETITIONS) -> list[Figure]:
             ("  against LangGraph's default durability", "end", "default", None),
         )
     ]
-
-
-def _figure(name: str, ours: list[float], floors: list[float], *, bar: float | None) -> Figure:
-    ratios = [mine / floor for mine, floor in zip(ours, floors, strict=True)]
-    return Figure(
-        name=name,
-        value=statistics.median(ours),
-        unit="sessions/s",
-        floor=statistics.median(floors),
-        judged=statistics.median(ratios),
-        bar=bar,
-        better="higher",
-        spread=(min(ratios), max(ratios)),
-        notes={"ours": ours, "floors": floors},
-    )
 
 
 def figures() -> list[Figure]:

@@ -50,6 +50,10 @@ class People:
         """Return the gates that wait for bob, as the API gives them."""
         return self._waiting(next(self._clients))
 
+    def decide(self, gate: dict[str, Any]) -> None:
+        """Answer one gate at the next server, as bob does."""
+        self._decide(next(self._clients), gate)
+
     def close(self) -> None:
         """Close their connections."""
         for client in self._connections:

@@ -155,9 +155,12 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     one.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Chromium; without one the test is skipped, unless CLM_REQUIRE_E2E says that it must not be."""
+    """Chromium; without one the test is skipped, unless CLM_REQUIRE_E2E says that it must not be.
+
+    Playwright keeps a loop running in this thread, beside which no other can run: it ends with this directory's tests.
+    """
     if not Path(CHROMIUM).exists():
         why = f"No browser at {CHROMIUM}: install chromium, or name one in CLM_CHROMIUM."
         if os.environ.get("CLM_REQUIRE_E2E") == "1":

@@ -50,6 +50,7 @@ def park(query: str, environment: str, value: dict[str, Any], risk: str = "") ->
         ToolCall.enter(
             session_id=session.pk,
             run_id=run.pk,
+            attempt=run.attempt,
             agent="resolution",
             tool_call_id=value["tool_call_id"],
             tool=public_name(value["name"]),

@@ -325,6 +325,7 @@ def _park(
         reading, _ = ToolCall.enter(
             session_id=session.pk,
             run_id=run.pk,
+            attempt=run.attempt,
             agent="triage",
             tool_call_id=f"reading-{session.pk}",
             tool="local_observability:get_logs",
@@ -352,6 +353,7 @@ def _park(
         ToolCall.enter(
             session_id=session.pk,
             run_id=run.pk,
+            attempt=run.attempt,
             agent="resolution",
             tool_call_id=f"gated-{session.pk}",
             tool=public_name(tool),
