@@ -41,6 +41,13 @@ def test_a_call_is_edited_shown_and_approved_without_leaving_the_page(desk: Desk
     expect(bob.locator("#changes ins")).to_have_text("12")
     expect(size).to_have_value("12")
 
+    # The session's news are fetched under the open form, and take none of this away.
+    with bob.expect_response(re.compile(r"/approvals/\d+/$")):
+        bob.evaluate("document.body.dispatchEvent(new CustomEvent('desk:session'))")
+    expect(bob.locator("#gate.htmx-request")).to_have_count(0)
+    expect(bob.locator("#changes ins")).to_have_text("12")
+    expect(size).to_have_value("12")
+
     approve(bob)
     expect(bob.locator(".outcome-said")).to_contain_text("bob edited and approved this")
     expect(bob.locator(".verdicts ins")).to_have_text("12")

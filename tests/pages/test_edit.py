@@ -133,11 +133,17 @@ def test_the_page_has_the_form_open_where_it_was_asked_for(as_bob, gate):
     assert re.search(r'<details class="fold edit" id="edit" open>', opened)
 
 
-def test_an_open_edit_is_not_taken_away_by_news_of_the_session(as_bob, gate):
-    assert b"desk:session" in as_bob.get(f"/approvals/{gate.pk}/").content
-    response = post(as_bob, gate, "preview", **{"edit-0/size": "40"}, headers=HTMX)
-    assert b"desk:session" not in response.content
-    assert f"desk:gate-{gate.pk}".encode() in response.content
+def test_a_card_that_answers_says_so_for_the_page_to_keep_what_it_says(as_bob, gate):
+    """What the page does with it is in `tests/e2e/test_edit.py`."""
+    assert b"data-answered" not in as_bob.get(f"/approvals/{gate.pk}/").content
+    for response in (
+        post(as_bob, gate, "preview", **{"edit-0/size": "40"}, headers=HTMX),
+        post(as_bob, gate, "reject", headers=HTMX),
+    ):
+        assert b"data-answered" in response.content
+        assert b"desk:session" in response.content
+    gate.cancel(cause="over")
+    assert b"data-answered" not in post(as_bob, gate, "reject", headers=HTMX).content
 
 
 @pytest.mark.parametrize(("then", "status"), [("stop", "stopped"), ("escalate", "escalated")])
