@@ -158,6 +158,7 @@ class GateRow(Answer):
     refusal: str
     claimed_by: str | None
     drifted: bool
+    call_digest: str
 
 
 class CallOutcome(Answer):
@@ -246,13 +247,14 @@ def list_gates(
     agent: str = "",
     requester: str = "",
     mine: Annotated[bool, Query(description="Only of sessions that you requested.")] = False,
+    call: Annotated[str, Query(description="Only of identical calls: a gate's `call_digest`.")] = "",
     q: Annotated[str, Query(max_length=200)] = "",
     cursor: str = "",
 ) -> Any:
     """List gates by status, waiting ones the oldest first, others the newest first; or by tab, as the queue does."""
     viewer = of(request).person
     rows: GateQuerySet = Gate.objects.visible_to(viewer).matching(
-        tool=tool, environment=environment, risk=risk, graph=graph, agent=agent, requester=requester, q=q
+        tool=tool, environment=environment, risk=risk, graph=graph, agent=agent, requester=requester, call=call, q=q
     )
     if mine:
         rows = rows.requested_by(viewer)
@@ -530,6 +532,7 @@ def _row(gate: Gate, decision: Decision | None, viewer: Any) -> dict[str, Any]:
         "refusal": gate.refusal_for(viewer) if gate.pending else "",
         "claimed_by": gate.held_by.get_username() if gate.held_by else None,
         "drifted": gate.drifted,
+        "call_digest": gate.call_digest,
     }
 
 

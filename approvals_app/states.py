@@ -160,5 +160,5 @@ class Grouping(NamedTuple):
 #: By the name that the address has for it.
 GROUPS = {
     "session": Grouping("session_id", "by session", room=50),
-    "call": Grouping("call_digest", "by identical call", room=20),
+    "call": Grouping("call_digest", "by identical call", room=10),
 }

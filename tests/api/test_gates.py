@@ -271,6 +271,15 @@ def test_s13_the_total_is_what_the_list_shows_and_what_the_page_counts(as_bob, b
     assert pages == ids
 
 
+def test_identical_calls_are_a_list_of_their_own(as_bob, make_gate):
+    one, other = make_gate(environment="dev"), make_gate(environment="dev")
+    make_gate(environment="staging")
+    call = as_bob.get(f"/gates/{one.pk}").json()["call_digest"]
+    assert call == one.call_digest != ""
+    assert [item["id"] for item in as_bob.get("/gates", data={"call": call}).json()["items"]] == [one.pk, other.pk]
+    assert as_bob.get("/gates", data={"call": "none"}).json()["items"] == []
+
+
 def test_a_gate_says_why_this_viewer_may_not_decide_it(as_bob, as_alice, make_gate):
     gate = make_gate()
     assert as_bob.get(f"/gates/{gate.pk}").json()["refusal"] == ""
