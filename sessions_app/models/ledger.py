@@ -389,24 +389,28 @@ class ToolCall(models.Model):
         return lapsed
 
     def refuse(self, why: str) -> None:
-        """Record that the call was not run and why, with its event; nothing will run it any more."""
+        """Record that the call was not run and why, with its event, once; nothing will run it any more."""
         with log_transaction():
-            ToolCall.objects.filter(pk=self.pk, status__in=[CallStatus.PENDING_APPROVAL, CallStatus.APPROVED]).update(
-                status=CallStatus.REJECTED, error=why
-            )
-            SessionEvent.append(
-                self.session_id,
-                "tool_refused",
-                {
-                    "tool": self.tool,
-                    "agent": self.agent,
-                    "why": why,
-                    "tool_call_id": self.tool_call_id,
-                    "args": self.effective_args,
-                    "risk": self.risk,
-                },
-            )
+            waiting = ToolCall.objects.filter(pk=self.pk, status__in=[CallStatus.PENDING_APPROVAL, CallStatus.APPROVED])
+            if waiting.update(status=CallStatus.REJECTED, error=why) or not self._is_said_to_be_refused():
+                SessionEvent.append(
+                    self.session_id,
+                    "tool_refused",
+                    {
+                        "tool": self.tool,
+                        "agent": self.agent,
+                        "why": why,
+                        "tool_call_id": self.tool_call_id,
+                        "args": self.effective_args,
+                        "risk": self.risk,
+                    },
+                )
         self.refresh_from_db()
+
+    def _is_said_to_be_refused(self) -> bool:
+        """Whether the log says so since this call's run began: a replay comes here again."""
+        said = SessionEvent.objects.filter(session=self.session_id, kind="tool_refused", ts__gte=self.run.created_at)
+        return any(event.payload["tool_call_id"] == self.tool_call_id for event in said)
 
     def decided(
         self, *, approver: str, rationale: str, grant: dict[str, Any] | None, result: str | None = None

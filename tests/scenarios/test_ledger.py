@@ -219,6 +219,9 @@ def test_s11_a_call_whose_grant_does_not_hold_is_refused_whatever_the_graph_does
     (refused,) = session.events.filter(kind="tool_refused")
     assert why in refused.payload["why"]
     assert refused.payload["tool_call_id"] == CALL
+    # A replay that comes here once more is told so, and adds nothing to the log.
+    ToolCall.objects.get(pk=row.pk).refuse("the call is rejected")
+    assert bench.kinds(session).count("tool_refused") == 1
     # Not "approved" for ever: nothing will run it any more.
     assert bench.calls(session)[CALL] not in {"approved", "pending_approval", "executing"}
 
