@@ -24,6 +24,7 @@ from sessions_app.agents.context import RunContext
 from sessions_app.agents.tool_call_ids import unique_tool_call_ids
 from sessions_app.agents.tools import ToolSpec, public_name
 from sessions_app.exceptions import LeaseLost, ToolRefused
+from sessions_app.lease import still_held
 from sessions_app.models import ToolCall
 from sessions_app.states import CallStatus
 from sessions_app.steps import in_database
@@ -205,6 +206,9 @@ class Ledger(AgentMiddleware[Any, Any]):
         return await self._run(request, handler, row)
 
     async def _run(self, request: ToolCallRequest, handler: Handler, row: ToolCall) -> Answer:
+        # The database's answer to the claim may come so late that somebody was told since that the call was cut off.
+        # Whoever has the run now says what becomes of it.
+        await still_held()
         began = time.perf_counter()
         try:
             answer = await handler(request)

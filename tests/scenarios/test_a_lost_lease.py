@@ -16,7 +16,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from sessions_app import lease, recovery
 from sessions_app.agents import checkpointer, facts
 from sessions_app.exceptions import LeaseLost
-from sessions_app.models import Session
+from sessions_app.models import Session, ToolCall
 from tests.fakes import SHAPES, agent_graph, calling, counting, graph_of, pausing
 from tests.scenarios.conftest import Bench
 
@@ -37,15 +37,15 @@ def _take_away(bench: Bench, session: Session, after: str) -> None:
 
 
 @pytest.fixture
-def lose(bench: Bench, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[Session, str], Any]:
+def lose(bench: Bench, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[Session, str], None]:
     """Return what takes a drive's run away while it is under way, and lets the drive's clock know of it, no more."""
     # The renewal, which notices as well, comes later here.
     settings.CLM_LEASE_SECONDS = 3000
     clock = lease._now
     bench.saver = checkpointer.fenced(InMemorySaver())  # type: ignore[assignment]
 
-    async def lost(session: Session, after: str) -> None:
-        await database_sync_to_async(_take_away)(bench, session, after)
+    def lost(session: Session, after: str) -> None:
+        _take_away(bench, session, after)
         monkeypatch.setattr(lease, "_now", lambda: clock() + 4000)
 
     return lost
@@ -75,7 +75,7 @@ def test_an_approved_call_runs_although_a_drive_that_lost_the_run_came_to_it_fir
     read = facts.read
 
     async def cut_off(*args: Any) -> Any:
-        await lose(session, after)
+        await database_sync_to_async(lose)(session, after)
         return await read(*args)
 
     with monkeypatch.context() as cut:
@@ -90,6 +90,39 @@ def test_an_approved_call_runs_although_a_drive_that_lost_the_run_came_to_it_fir
     assert (len(ran), bench.calls(session)) == (1, {CALL: "executed"})
 
 
+@pytest.mark.usefixtures("lab_rules")
+@pytest.mark.parametrize("after", AFTER)
+@pytest.mark.parametrize(("verb", "tool"), [("enter", "lab:read"), ("claim", "lab:fix")])
+def test_a_call_whose_claim_was_answered_too_late_is_not_run_by_the_drive_that_made_it(
+    bench: Bench, lose: Any, monkeypatch: pytest.MonkeyPatch, verb: str, tool: str, after: str
+) -> None:
+    """Seen on several hosts: cut off in the middle of the claim, a worker ran the call when its network came back."""
+    ran: list[dict[str, Any]] = []
+    turn = calling((tool, {"target": "checkout"}, CALL))
+    session = bench.submit(agent_graph([turn], [counting(tool, ran)]))
+    if verb == "claim":
+        bench.decide(bench.gate(bench.drive(session)))
+    made = getattr(ToolCall, verb)
+
+    def late(*args: Any, **kwargs: Any) -> Any:
+        answer = made(*args, **kwargs)
+        lose(session, after)
+        return answer
+
+    with monkeypatch.context() as cut:
+        cut.setattr(ToolCall, verb, late)
+        assert bench.drive(session).status == "in_progress"
+    assert (ran, bench.calls(session)) == ([], {CALL: "executing"})
+    if after != "waits":
+        bench.lose(session)
+        recovery.sweep()
+    # Nobody can know that it was not run; a person looks, and lets it run.
+    session = bench.drive(session)
+    bench.decide(bench.gate(session, kind="unknown_outcome"))
+    assert bench.drive(session).status == "resolved"
+    assert len(ran) == 1
+
+
 @pytest.mark.parametrize("after", AFTER)
 def test_a_drive_that_lost_the_run_writes_no_checkpoint(bench: Bench, lose: Any, after: str) -> None:
     seen: list[int] = []
@@ -97,7 +130,7 @@ def test_a_drive_that_lost_the_run_writes_no_checkpoint(bench: Bench, lose: Any,
     async def thinks(state: Any) -> Any:
         seen.append(len(seen))
         if len(seen) == 1:
-            await lose(session, after)
+            await database_sync_to_async(lose)(session, after)
         return {"log": [f"thought {seen[-1]}"]}
 
     session = bench.submit(graph_of(("thinks", thinks), ("asks", pausing)))
